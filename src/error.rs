@@ -1,0 +1,75 @@
+//! The kinds of failure that a caller can tell apart. Each module's own error says what went wrong and keeps its
+//! source; its `kind()` says which of these it is, and only this file maps a kind to a status and an exit code.
+
+/// What a caller can do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is malformed: a parameter, a body, a value.
+    Invalid,
+    /// No key, or one that does not hold.
+    Unauthenticated,
+    /// The caller is known, and may not.
+    Forbidden,
+    /// Absent, or not for this caller: the two are never told apart.
+    NotFound,
+    /// It clashes with what is there.
+    Conflict,
+    /// A limit on bytes.
+    TooLarge,
+    /// The body's type is not one that is read here.
+    UnsupportedType,
+    /// The request is well formed, its content is refused: an upload with bad rows.
+    Rejected,
+    /// A limit on concurrency or rate; the caller may try again.
+    Busy,
+    /// A limit on time.
+    Timeout,
+    /// The disk is full.
+    StorageFull,
+    /// The server cannot answer now: starting, draining, or its storage fails.
+    Unavailable,
+    /// A defect of Wattlake. Outsiders learn the request id and nothing else.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The HTTP status of RFC 9110 that says the same.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Timeout => 408,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedType => 415,
+            Self::Rejected => 422,
+            Self::Busy => 429,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+            Self::StorageFull => 507,
+        }
+    }
+
+    /// The process's exit code: 1 for a refusal, 2 for a wrong request, 3 and up for what is not the caller's doing.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Rejected => 1,
+            Self::Invalid | Self::TooLarge | Self::UnsupportedType => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unauthenticated | Self::Forbidden => 5,
+            Self::Busy | Self::Timeout | Self::Unavailable | Self::StorageFull => 6,
+            Self::Internal => 70,
+        }
+    }
+
+    /// Whether the failure is ours, so that its detail stays inside.
+    #[must_use]
+    pub fn is_internal(self) -> bool {
+        self.http_status() >= 500
+    }
+}

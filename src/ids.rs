@@ -1,0 +1,223 @@
+//! Names that travel through every layer: each is checked once, where it is made, and trusted afterwards.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A project's slug: its id in every URL, query and lake path. One to 63 of `a-z`, `0-9` and `-`, and no `-` at an end.
+///
+/// It never changes once given, because it is a partition value of the lake.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProjectSlug(String);
+
+impl ProjectSlug {
+    pub const MAX_LENGTH: usize = 63;
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not one of the names of this module; fit to be shown to the caller who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidId(pub &'static str);
+
+impl FromStr for ProjectSlug {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let allowed = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let length = (1..=Self::MAX_LENGTH).contains(&text.len());
+        if !allowed || !length || text.starts_with('-') || text.ends_with('-') {
+            return Err(InvalidId("a slug is 1 to 63 of a-z, 0-9 and -, without a - at either end"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ProjectSlug {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<ProjectSlug> for String {
+    fn from(slug: ProjectSlug) -> Self {
+        slug.0
+    }
+}
+
+impl fmt::Display for ProjectSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An upload's id: `upl_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UploadId(String);
+
+impl UploadId {
+    const PREFIX: &'static str = "upl_";
+
+    #[must_use]
+    pub fn new() -> Self {
+        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for UploadId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
+        if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(InvalidId("an upload id is upl_ and 32 hexadecimal digits"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for UploadId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<UploadId> for String {
+    fn from(id: UploadId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A calendar month in UTC, `2024-05`: the lake's second partition column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Month {
+    year: i32,
+    month: u32,
+}
+
+impl Month {
+    /// The month that holds an instant, given in microseconds since the epoch.
+    #[must_use]
+    pub fn of_micros(micros: i64) -> Self {
+        let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
+        Self { year: at.year(), month: at.month() }
+    }
+
+    /// The month's first instant, in microseconds since the epoch.
+    #[must_use]
+    pub fn start_micros(self) -> i64 {
+        let first = NaiveDate::from_ymd_opt(self.year, self.month, 1).unwrap_or_default();
+        first.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
+    }
+
+    /// The first instant after the month, in microseconds since the epoch.
+    #[must_use]
+    pub fn end_micros(self) -> i64 {
+        self.next().start_micros()
+    }
+
+    #[must_use]
+    pub fn next(self) -> Self {
+        if self.month == 12 {
+            Self { year: self.year + 1, month: 1 }
+        } else {
+            Self { year: self.year, month: self.month + 1 }
+        }
+    }
+}
+
+impl FromStr for Month {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = InvalidId("a month is written YYYY-MM, such as 2024-05");
+        let (year, month) = text.split_once('-').ok_or_else(|| wrong.clone())?;
+        let digits = |part: &str, n: usize| part.len() == n && part.bytes().all(|b| b.is_ascii_digit());
+        if !digits(year, 4) || !digits(month, 2) {
+            return Err(wrong);
+        }
+        let (year, month) = (year.parse().map_err(|_| wrong.clone())?, month.parse().map_err(|_| wrong.clone())?);
+        if NaiveDate::from_ymd_opt(year, month, 1).is_none() {
+            return Err(wrong);
+        }
+        Ok(Self { year, month })
+    }
+}
+
+impl TryFrom<String> for Month {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<Month> for String {
+    fn from(month: Month) -> Self {
+        month.to_string()
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_holds_its_first_instant_and_not_the_next_months() {
+        let may: Month = "2024-05".parse().unwrap();
+        assert_eq!(Month::of_micros(may.start_micros()), may);
+        assert_eq!(Month::of_micros(may.end_micros() - 1), may);
+        assert_eq!(Month::of_micros(may.end_micros()).to_string(), "2024-06");
+        assert_eq!("2024-12".parse::<Month>().unwrap().next().to_string(), "2025-01");
+    }
+
+    #[test]
+    fn a_slug_cannot_leave_its_folder() {
+        for bad in ["", "..", "a/b", "A", "a_b", "-a", "a-", "a b", "é", &"a".repeat(64)] {
+            assert!(bad.parse::<ProjectSlug>().is_err(), "{bad}");
+        }
+        assert!("kitobo-2".parse::<ProjectSlug>().is_ok());
+    }
+
+    #[test]
+    fn an_upload_id_reads_back() {
+        let id = UploadId::new();
+        assert_eq!(id.as_str().parse::<UploadId>().unwrap(), id);
+        assert!("upl_../../../../../../../../../etc/p".parse::<UploadId>().is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! The lake: one Delta table of payments, partitioned by project and month.
+
+pub mod schema;
+pub mod snapshot;
+
+pub use snapshot::{LakeFile, Snapshot};

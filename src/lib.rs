@@ -1,0 +1,13 @@
+//! Wattlake: an analytics query server over the electricity payments of mini-grids and solar home systems.
+//!
+//! The modules, from the ground up. Each imports only from those above it; `tests/it/tidy.rs` holds them to that.
+
+pub mod error;
+pub mod ids;
+
+pub mod access;
+pub mod payments;
+
+pub mod lake;
+
+pub mod http;

@@ -1,0 +1,3 @@
+//! The `wattlake` command.
+
+fn main() {}
