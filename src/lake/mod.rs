@@ -1,6 +1,5 @@
 //! The lake: one Delta table of payments, partitioned by project and month.
 
-pub mod schema;
 pub mod snapshot;
 
 pub use snapshot::{LakeFile, Snapshot};

@@ -1,4 +1,4 @@
-//! The columns of the table `payments`: of its Parquet files, and of what a query sees.
+//! The columns of `payments`: what the decoder makes, what the Parquet files hold, and what a query sees.
 
 use std::sync::{Arc, LazyLock};
 
