@@ -4,10 +4,12 @@
 
 pub mod error;
 pub mod ids;
+pub mod nearest;
 
 pub mod access;
 pub mod payments;
 
+pub mod catalog;
 pub mod lake;
 
 pub mod http;
