@@ -2,6 +2,7 @@
 //!
 //! The modules, from the ground up. Each imports only from those above it; `tests/it/tidy.rs` holds them to that.
 
+pub mod config;
 pub mod error;
 pub mod ids;
 pub mod nearest;
@@ -13,3 +14,10 @@ pub mod catalog;
 pub mod lake;
 
 pub mod http;
+pub mod telemetry;
+
+pub mod server;
+
+pub mod demo;
+
+pub mod cli;
