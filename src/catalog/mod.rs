@@ -139,8 +139,8 @@ pub enum CatalogError {
     },
     #[error("the catalogue holds a {what} that this version cannot read: {value:?}")]
     Unreadable { what: &'static str, value: String },
-    #[error("the system gave no random bytes")]
-    NoRandomness(#[source] io::Error),
+    #[error("the system gave no random bytes: {0}")]
+    NoRandomness(getrandom::Error),
 }
 
 impl CatalogError {
