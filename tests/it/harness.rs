@@ -1,7 +1,7 @@
 //! The real router on a temporary folder and a free port, and one type for each kind of caller.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -184,7 +184,6 @@ pub fn stdout(output: &Output) -> String {
 pub struct Process {
     child: Child,
     pub address: String,
-    pub folder: PathBuf,
 }
 
 impl Process {
@@ -196,7 +195,7 @@ impl Process {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
             line.trim().strip_prefix("wattlake listens on ").expect("the address on the first line").to_owned();
-        Self { child, address, folder: folder.to_owned() }
+        Self { child, address }
     }
 
     pub fn signal(&self, name: &str) {

@@ -231,3 +231,19 @@ async fn a_key_made_and_revoked_beside_a_running_server_holds_and_fails_at_once(
     stdout(&run(folder.path(), &["keys", "revoke", made["prefix"].as_str().unwrap()]));
     assert_eq!(ask().await, 401);
 }
+
+#[tokio::test]
+async fn the_use_of_a_key_shows_in_the_list_of_keys() {
+    let server = TestServer::start().await;
+    assert_eq!(server.admin().get("/v1/projects").await.status, 200);
+    let folder = server.folder.path();
+    for _ in 0..50 {
+        let list = stdout(&run(folder, &["keys", "list", "--json", "--data-dir", folder.to_str().unwrap()]));
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        if list[0]["last_used_at"].is_string() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the use was never noted");
+}
