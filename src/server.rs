@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
     task::JoinSet,
 };
@@ -38,6 +38,7 @@ pub struct Server {
     pub address: String,
     pub state: AppState,
     listener: TcpListener,
+    stop: StopSignals,
 }
 
 /// Why a server did not start.
@@ -70,8 +71,9 @@ impl ServerError {
 }
 
 impl Server {
-    /// Opens the data folder and takes the address.
+    /// Opens the data folder and takes the address. A SIGTERM that comes after this, and before the server runs, ends it.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let stop = StopSignals::listen().map_err(ServerError::Signal)?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
         let taken = async {
@@ -80,16 +82,14 @@ impl Server {
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
-        Ok(Self { address, state: AppState { catalog, config: Arc::new(config) }, listener })
+        Ok(Self { address, state: AppState { catalog, config: Arc::new(config) }, listener, stop })
     }
 
     /// Serves until the process is told to stop, and drains.
-    pub async fn run(self) -> Result<(), ServerError> {
-        let stop = stop_signal().map_err(ServerError::Signal)?;
+    pub async fn run(self) {
         let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
-        serve(self.listener, router(self.state), &config.http, stop).await;
+        serve(self.listener, router(self.state), &config.http, self.stop.received()).await;
         catalog.close().await;
-        Ok(())
     }
 }
 
@@ -155,14 +155,21 @@ async fn accept(
     }
 }
 
-/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns, before anything is served.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT. From the moment that this is there, they no longer end the process by themselves.
+struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(mut self) {
         tokio::select! {
-            _ = term.recv() => tracing::info!("stopping at SIGTERM"),
-            _ = int.recv() => tracing::info!("stopping at SIGINT"),
+            _ = self.term.recv() => tracing::info!("stopping at SIGTERM"),
+            _ = self.int.recv() => tracing::info!("stopping at SIGINT"),
         }
-    })
+    }
 }

@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_start_in_time_is_given_up() {
-        let slow = get(async || tokio::time::sleep(Duration::from_secs(60)).await);
+        let slow = get(async || tokio::time::sleep(Duration::from_mins(1)).await);
         let limit = axum::middleware::from_fn_with_state(Duration::from_millis(50), limit_time);
         let (status, _, body) = ask(Router::new().route("/", slow).layer(limit)).await;
         assert_eq!(status, 408);

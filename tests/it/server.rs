@@ -218,6 +218,29 @@ fn sigterm_and_sigint_end_the_process_with_0() {
 }
 
 #[tokio::test]
+async fn sigterm_lets_a_request_under_way_end_and_then_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = stdout(&run(folder.path(), &["keys", "create", "--role", "admin", "--name", "ops"]));
+    let process = Process::serve(folder.path(), &[]);
+    let mut stream = TcpStream::connect(process.address.trim_start_matches("http://")).await.unwrap();
+    let body = crate::harness::project("late").to_string();
+    let head = format!(
+        "POST /v1/projects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        key.trim(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    process.signal("-TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(process.wait(), Some(0));
+}
+
+#[tokio::test]
 async fn a_key_made_and_revoked_beside_a_running_server_holds_and_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::serve(folder.path(), &[]);
