@@ -117,6 +117,8 @@ async fn only_configured_origins_may_read_answers() {
     let closed = TestServer::start().await;
     let request = closed.admin().request(Method::GET, "/v1/projects").header("origin", "https://a.org");
     assert!(!request.send().await.unwrap().headers().contains_key("access-control-allow-origin"));
+    let options = closed.admin().request(Method::OPTIONS, "/v1/projects").send().await.unwrap();
+    Answer::of(options).await.assert_problem(405, "wrong_method");
 }
 
 #[tokio::test]
