@@ -69,8 +69,8 @@ impl Sources {
         }
         for (variable, text) in self.variables {
             let setting = SETTINGS.iter().find(|setting| setting.variable == variable).ok_or_else(|| {
-                let names = SETTINGS.iter().map(|setting| setting.variable.as_str());
-                ConfigError(format!("there is no setting {variable}{}", did_you_mean(nearest(&variable, names))))
+                let known = SETTINGS.iter().map(|setting| setting.variable.as_str());
+                ConfigError(format!("there is no setting {variable}{}", did_you_mean(nearest(&variable, known))))
             })?;
             found.insert(setting.key, (text, variable));
         }
