@@ -2,6 +2,7 @@
 //!
 //! The modules, from the ground up. Each imports only from those above it; `tests/it/tidy.rs` holds them to that.
 
+pub mod durable;
 pub mod error;
 pub mod ids;
 

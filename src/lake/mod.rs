@@ -1,5 +1,152 @@
 //! The lake: one Delta table of payments, partitioned by project and month.
 
+mod log;
 pub mod snapshot;
+mod store;
 
-pub use snapshot::{LakeFile, Snapshot};
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use tokio::sync::OwnedMutexGuard;
+
+pub use self::{
+    log::Change,
+    snapshot::{LakeFile, Snapshot},
+};
+use crate::{
+    durable,
+    error::ErrorKind,
+    ids::{ProjectSlug, UploadId},
+};
+
+/// Where the table is, below the data folder.
+pub const TABLE_FOLDER: &str = "lake/payments";
+
+/// What went wrong in the lake. Its texts are for the log, not for outsiders.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    #[error("the lake's log")]
+    Delta(#[from] deltalake_core::DeltaTableError),
+    #[error("{what}")]
+    Io { what: String, source: io::Error },
+    #[error("a Parquet file of the lake")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("rows of the lake")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error("the lake has version {version} already: another program writes to it")]
+    Conflict { version: u64 },
+    #[error("the lake is not as Wattlake lays it out: {0}")]
+    Layout(String),
+    #[error("the work was stopped")]
+    Stopped,
+}
+
+impl LakeError {
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } => io_kind(source),
+            Self::Delta(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
+            Self::Parquet(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
+            Self::Arrow(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
+            Self::Conflict { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::Layout(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The kind of an I/O error on our own storage.
+#[must_use]
+pub fn io_kind(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// The I/O error at the bottom of an engine's error, where there is one.
+fn root_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The table of payments: its current snapshot, and the one place that changes it.
+pub struct Lake {
+    root: PathBuf,
+    log: log::DeltaLog,
+    current: RwLock<Arc<Snapshot>>,
+    /// Held while a version is written, so that versions follow one another.
+    committing: tokio::sync::Mutex<()>,
+    /// One lock a project, held from the look at what is there to the commit: see [`Lake::lock`].
+    projects: Mutex<HashMap<ProjectSlug, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Lake {
+    /// Opens the table below `data_dir`, or makes an empty one.
+    pub async fn open(data_dir: &Path) -> Result<Self, LakeError> {
+        let root = data_dir.join(TABLE_FOLDER);
+        durable::create_dir_all(&root)
+            .and_then(|()| root.canonicalize())
+            .map_err(|source| LakeError::Io { what: format!("making {}", root.display()), source })
+            .map(|root| async move {
+                let (log, snapshot) = log::DeltaLog::open(&root).await?;
+                Ok(Self {
+                    root,
+                    log,
+                    current: RwLock::new(Arc::new(snapshot)),
+                    committing: tokio::sync::Mutex::new(()),
+                    projects: Mutex::default(),
+                })
+            })?
+            .await
+    }
+
+    /// The folder that the paths of [`LakeFile`]s are relative to.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The newest version. It stays readable while later ones are committed.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the right to change the files of `project`. Uploads to one project follow one another from here to
+    /// their commit, because each must see the payment IDs of the one before; those to different projects do not wait.
+    pub async fn lock(&self, project: &ProjectSlug) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.entry(project.clone()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// Makes `change` the next version. The files that it adds are in place and on disk already.
+    pub async fn commit(&self, change: Change) -> Result<Arc<Snapshot>, LakeError> {
+        let _turn = self.committing.lock().await;
+        let before = self.snapshot();
+        let version = before.version + 1;
+        self.log.commit(version, &change).await?;
+        let after = Arc::new(before.after(version, &change.removed, &change.added));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
+        self.log.checkpoint_if_due(version).await;
+        Ok(after)
+    }
+
+    /// The version that committed `upload`, or `None` if none did.
+    pub async fn version_of(&self, upload: &UploadId) -> Result<Option<u64>, LakeError> {
+        self.log.version_of(upload).await
+    }
+}
