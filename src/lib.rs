@@ -5,10 +5,12 @@
 pub mod durable;
 pub mod error;
 pub mod ids;
+pub mod nearest;
 
 pub mod access;
 pub mod payments;
 
+pub mod catalog;
 pub mod lake;
 
 pub mod http;

@@ -1,0 +1,52 @@
+-- Times are microseconds since the epoch, UTC.
+
+CREATE TABLE projects (
+    slug       TEXT NOT NULL PRIMARY KEY,
+    name       TEXT NOT NULL,
+    kind       TEXT NOT NULL CHECK (kind IN ('mini_grid', 'shs')),
+    currency   TEXT NOT NULL CHECK (length(currency) = 3),
+    time_zone  TEXT NOT NULL,
+    country    TEXT NOT NULL CHECK (length(country) = 2),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_keys (
+    prefix       TEXT NOT NULL PRIMARY KEY,
+    name         TEXT NOT NULL,
+    role         TEXT NOT NULL CHECK (role IN ('admin')),
+    key_sha256   BLOB NOT NULL CHECK (length(key_sha256) = 32),
+    created_at   INTEGER NOT NULL,
+    last_used_at INTEGER,
+    revoked_at   INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE uploads (
+    id            TEXT NOT NULL PRIMARY KEY,
+    dataset_name  TEXT NOT NULL,
+    dataset_type  TEXT NOT NULL,
+    data_provider TEXT NOT NULL,
+    file_name     TEXT NOT NULL,
+    on_error      TEXT NOT NULL CHECK (on_error IN ('reject_file', 'skip_rows')),
+    status        TEXT NOT NULL CHECK (status IN ('receiving', 'committing', 'committed', 'rejected', 'failed')),
+    sha256        TEXT NOT NULL,
+    bytes         INTEGER NOT NULL,
+    received_at   INTEGER NOT NULL,
+    committed_at  INTEGER,
+    lake_version  INTEGER,
+    report        TEXT NOT NULL,
+    key_prefix    TEXT NOT NULL,
+    CHECK (status <> 'committed' OR (committed_at IS NOT NULL AND lake_version IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX uploads_by_sha256 ON uploads (sha256);
+CREATE INDEX uploads_by_status ON uploads (status, id);
+
+-- Which projects an upload has rows for: one today, several later.
+CREATE TABLE upload_projects (
+    project   TEXT NOT NULL REFERENCES projects (slug),
+    upload_id TEXT NOT NULL REFERENCES uploads (id),
+    PRIMARY KEY (project, upload_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX upload_projects_by_upload ON upload_projects (upload_id, project);

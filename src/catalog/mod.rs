@@ -1,0 +1,230 @@
+//! The catalogue: projects, keys and uploads, in one SQLite file. The only user of sqlx.
+//!
+//! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
+
+mod codes;
+mod keys;
+mod project_text;
+mod projects;
+mod uploads;
+
+use std::{fs, io, path::Path, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub use codes::{CountryCode, CurrencyCode, InvalidCode};
+pub use keys::{ApiKey, NewKey};
+pub use project_text::{FieldError, ProjectText};
+pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
+pub use uploads::{MAX_PAGE, OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
+
+use crate::{
+    error::ErrorKind,
+    ids::{ProjectSlug, UploadId},
+};
+
+/// How long a statement waits for another process's write before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers beside one writer; SQLite has one writer whatever this is.
+const MAX_CONNECTIONS: u32 = 8;
+/// A catalogue holds at most so many projects, and so many keys, so that a list of all has a bound.
+pub const MAX_RECORDS: u32 = 10_000;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migrations");
+
+/// The open catalogue; clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    pool: SqlitePool,
+    /// One permit: at most one write of `last_used_at` is under way, and no request waits for it.
+    key_use: std::sync::Arc<tokio::sync::Semaphore>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Whether there is at least one more item after the last of these.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of at most `limit` from rows that were read with a limit of one more.
+    fn of(mut items: Vec<T>, limit: u32) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
+impl Catalog {
+    /// Opens `<data_dir>/catalog.sqlite`, making the folder and the tables where they are missing.
+    pub async fn open(data_dir: &Path) -> Result<Self, CatalogError> {
+        let folder = data_dir.to_path_buf();
+        let lock = tokio::task::spawn_blocking(move || lock_folder(&folder))
+            .await
+            .map_err(|panic| CatalogError::Folder(io::Error::other(panic)))?
+            .map_err(CatalogError::Folder)?;
+        let options = SqliteConnectOptions::new()
+            .filename(data_dir.join("catalog.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(sql("open the catalogue"))?;
+        MIGRATOR.run(&pool).await.map_err(CatalogError::Migrate)?;
+        drop(lock);
+        Ok(Self { pool, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
+    }
+
+    /// Whether the catalogue answers: `/readyz` asks.
+    pub async fn ping(&self) -> Result<(), CatalogError> {
+        sqlx::query("SELECT 1 FROM projects LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("read the catalogue"))
+    }
+
+    /// Closes every connection, after the statements under way.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Makes the folder, and holds a lock while the tables are made: two processes that open a fresh folder at the same
+/// moment would otherwise both run the migrations. The lock ends with the file.
+fn lock_folder(data_dir: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(data_dir)?;
+    let file = fs::OpenOptions::new().create(true).append(true).open(data_dir.join("catalog.lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// What went wrong in the catalogue. The messages without a source are fit for outsiders.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("there is a project {0} already")]
+    ProjectExists(ProjectSlug),
+    #[error("there is no project {0}")]
+    ProjectMissing(ProjectSlug),
+    #[error("the currency of {0} is fixed: it has uploads, whose amounts are in that currency")]
+    CurrencyFixed(ProjectSlug),
+    #[error("there is no key with the prefix {0}")]
+    KeyMissing(String),
+    #[error("there is no upload {0}")]
+    UploadMissing(UploadId),
+    #[error("the limit of {limit} {what} is reached")]
+    TooMany { what: &'static str, limit: u32 },
+    #[error("could not open the data folder")]
+    Folder(#[source] io::Error),
+    #[error("could not prepare the catalogue's tables")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    #[error("could not {operation}")]
+    Sql {
+        operation: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the catalogue holds a {what} that this version cannot read: {value:?}")]
+    Unreadable { what: &'static str, value: String },
+    #[error("the system gave no random bytes")]
+    NoRandomness(#[source] io::Error),
+}
+
+impl CatalogError {
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ProjectExists(_) | Self::CurrencyFixed(_) | Self::TooMany { .. } => ErrorKind::Conflict,
+            Self::ProjectMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => ErrorKind::NotFound,
+            Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+            Self::Folder(_) | Self::NoRandomness(_) => ErrorKind::Unavailable,
+            Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),
+            Self::Migrate(_) | Self::Unreadable { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The kind of a database error, by SQLite's primary result code (<https://www.sqlite.org/rescode.html>).
+fn sql_kind(error: &sqlx::Error) -> ErrorKind {
+    match error {
+        sqlx::Error::Database(database) => {
+            let extended: u32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+            match extended & 0xff {
+                13 => ErrorKind::StorageFull,
+                // BUSY, LOCKED, READONLY, IOERR, CANTOPEN, PROTOCOL.
+                5 | 6 | 8 | 10 | 14 | 15 => ErrorKind::Unavailable,
+                _ => ErrorKind::Internal,
+            }
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            ErrorKind::Unavailable
+        }
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Names the operation that a database error ended.
+fn sql(operation: &'static str) -> impl FnOnce(sqlx::Error) -> CatalogError {
+    move |source| CatalogError::Sql { operation, source }
+}
+
+/// Now, to the microsecond that the catalogue keeps, so that a record read back equals the one written.
+fn now() -> DateTime<Utc> {
+    from_micros(Utc::now().timestamp_micros())
+}
+
+fn from_micros(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+/// Reads back a text that was valid when it was written.
+fn read<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, CatalogError> {
+    text.parse().map_err(|_| CatalogError::Unreadable { what, value: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_that_open_a_fresh_folder_at_once_both_succeed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = tokio::join!(Catalog::open(folder.path()), Catalog::open(folder.path()));
+        a.unwrap().ping().await.unwrap();
+        b.unwrap().ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_catalogue_is_storage_full_and_not_a_defect() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        // SQLite answers SQLITE_FULL at its page limit as it does at the disk's end. The pragma is a connection's own.
+        let mut connection = catalog.pool.acquire().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&mut *connection).await.unwrap();
+        let error = sqlx::query("CREATE TABLE filler AS SELECT zeroblob(1000000) AS x")
+            .execute(&mut *connection)
+            .await
+            .map_err(sql("fill"))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_a_file_is_unavailable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(Catalog::open(file.path()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,236 @@
+//! Projects: what a payment belongs to.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
+
+use super::{Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, from_micros, now, read, sql};
+use crate::ids::ProjectSlug;
+
+/// One project, as the catalogue holds it. Serialises as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Project {
+    /// Never changes: it is a partition value of the lake.
+    pub slug: ProjectSlug,
+    pub name: String,
+    pub kind: ProjectKind,
+    /// What its amounts are in. Fixed from the first upload on.
+    pub currency: CurrencyCode,
+    /// The default of its metrics' `tz`.
+    #[serde(serialize_with = "as_name")]
+    pub time_zone: Tz,
+    pub country: CountryCode,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+fn as_name<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(zone.name())
+}
+
+/// What a project sells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectKind {
+    /// Electricity from sites with meters.
+    MiniGrid,
+    /// Solar home systems.
+    Shs,
+}
+
+impl ProjectKind {
+    pub const NAMES: [&'static str; 2] = ["mini_grid", "shs"];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MiniGrid => "mini_grid",
+            Self::Shs => "shs",
+        }
+    }
+}
+
+impl FromStr for ProjectKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "mini_grid" => Ok(Self::MiniGrid),
+            "shs" => Ok(Self::Shs),
+            _ => Err(format!("{text:?} is not a kind of project; the kinds are {}", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+impl fmt::Display for ProjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A project to be made. [`super::ProjectText`] makes one from what a person sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewProject {
+    pub slug: ProjectSlug,
+    pub name: String,
+    pub kind: ProjectKind,
+    pub currency: CurrencyCode,
+    pub time_zone: Tz,
+    pub country: CountryCode,
+}
+
+/// What to change of a project; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProjectChange {
+    pub name: Option<String>,
+    pub kind: Option<ProjectKind>,
+    pub currency: Option<CurrencyCode>,
+    pub time_zone: Option<Tz>,
+    pub country: Option<CountryCode>,
+}
+
+const SELECT_ONE: &str = "SELECT * FROM projects WHERE slug = ?";
+const SELECT_PAGE: &str = "SELECT * FROM projects WHERE slug > ? ORDER BY slug LIMIT ?";
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    slug: String,
+    name: String,
+    kind: String,
+    currency: String,
+    time_zone: String,
+    country: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl TryFrom<Row> for Project {
+    type Error = CatalogError;
+
+    fn try_from(row: Row) -> Result<Self, CatalogError> {
+        Ok(Self {
+            slug: read("project's slug", &row.slug)?,
+            name: row.name,
+            kind: read("project's kind", &row.kind)?,
+            currency: read("project's currency", &row.currency)?,
+            time_zone: read("project's time zone", &row.time_zone)?,
+            country: read("project's country", &row.country)?,
+            created_at: from_micros(row.created_at),
+            updated_at: from_micros(row.updated_at),
+        })
+    }
+}
+
+impl Catalog {
+    /// Makes a project.
+    ///
+    /// # Errors
+    /// [`CatalogError::ProjectExists`] if the slug is taken, [`CatalogError::TooMany`] at [`MAX_RECORDS`].
+    pub async fn create_project(&self, new: NewProject) -> Result<Project, CatalogError> {
+        let failed = || sql("create a project");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let count: u32 =
+            sqlx::query_scalar("SELECT count(*) FROM projects").fetch_one(&mut *tx).await.map_err(failed())?;
+        if count >= MAX_RECORDS {
+            return Err(CatalogError::TooMany { what: "projects", limit: MAX_RECORDS });
+        }
+        let at = now();
+        let inserted = sqlx::query("INSERT INTO projects VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(new.slug.as_str())
+            .bind(&new.name)
+            .bind(new.kind.as_str())
+            .bind(new.currency.as_str())
+            .bind(new.time_zone.name())
+            .bind(new.country.as_str())
+            .bind(at.timestamp_micros())
+            .bind(at.timestamp_micros())
+            .execute(&mut *tx)
+            .await;
+        match inserted {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                return Err(CatalogError::ProjectExists(new.slug));
+            }
+            other => other.map_err(failed())?,
+        };
+        tx.commit().await.map_err(failed())?;
+        let NewProject { slug, name, kind, currency, time_zone, country } = new;
+        Ok(Project { slug, name, kind, currency, time_zone, country, created_at: at, updated_at: at })
+    }
+
+    pub async fn project(&self, slug: &ProjectSlug) -> Result<Option<Project>, CatalogError> {
+        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+            .bind(slug.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read a project"))?;
+        row.map(Project::try_from).transpose()
+    }
+
+    /// Every project, by slug; at most [`MAX_RECORDS`].
+    pub async fn projects(&self) -> Result<Vec<Project>, CatalogError> {
+        Ok(self.projects_page(None, MAX_RECORDS).await?.items)
+    }
+
+    /// At most `limit` projects whose slugs come after `after`, by slug.
+    pub async fn projects_page(&self, after: Option<&ProjectSlug>, limit: u32) -> Result<Page<Project>, CatalogError> {
+        let rows: Vec<Row> = sqlx::query_as(SELECT_PAGE)
+            .bind(after.map_or("", ProjectSlug::as_str))
+            .bind(limit.saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("list projects"))?;
+        let projects = rows.into_iter().map(Project::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::of(projects, limit))
+    }
+
+    /// Changes a project. Its currency can change only while nothing was uploaded to it, because the amounts in the
+    /// lake are in the old one; the check and the change are one transaction.
+    ///
+    /// # Errors
+    /// [`CatalogError::ProjectMissing`], [`CatalogError::CurrencyFixed`].
+    pub async fn update_project(&self, slug: &ProjectSlug, change: ProjectChange) -> Result<Project, CatalogError> {
+        let failed = || sql("change a project");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let row: Option<Row> =
+            sqlx::query_as(SELECT_ONE).bind(slug.as_str()).fetch_optional(&mut *tx).await.map_err(failed())?;
+        let mut project: Project =
+            row.ok_or_else(|| CatalogError::ProjectMissing(slug.clone())).and_then(Project::try_from)?;
+        if change.currency.is_some_and(|currency| currency != project.currency) {
+            let uploads: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM upload_projects JOIN uploads ON id = upload_id
+                 WHERE project = ? AND status IN ('receiving', 'committing', 'committed'))",
+            )
+            .bind(slug.as_str())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(failed())?;
+            if uploads {
+                return Err(CatalogError::CurrencyFixed(slug.clone()));
+            }
+        }
+        project.name = change.name.unwrap_or(project.name);
+        project.kind = change.kind.unwrap_or(project.kind);
+        project.currency = change.currency.unwrap_or(project.currency);
+        project.time_zone = change.time_zone.unwrap_or(project.time_zone);
+        project.country = change.country.unwrap_or(project.country);
+        project.updated_at = now();
+        sqlx::query(
+            "UPDATE projects SET name = ?, kind = ?, currency = ?, time_zone = ?, country = ?, updated_at = ?
+             WHERE slug = ?",
+        )
+        .bind(&project.name)
+        .bind(project.kind.as_str())
+        .bind(project.currency.as_str())
+        .bind(project.time_zone.name())
+        .bind(project.country.as_str())
+        .bind(project.updated_at.timestamp_micros())
+        .bind(slug.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+        tx.commit().await.map_err(failed())?;
+        Ok(project)
+    }
+}

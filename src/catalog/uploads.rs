@@ -1,0 +1,566 @@
+//! Uploads: what came in, from whom, and what became of it.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{Sqlite, Transaction};
+
+use super::{Catalog, CatalogError, Page, from_micros, now, read, sql};
+use crate::ids::{ProjectSlug, UploadId};
+
+/// The most uploads on one page of a list.
+pub const MAX_PAGE: u32 = 200;
+/// The most uploads that a query's facts may come from.
+const MAX_FACTS: u32 = 100_000;
+/// More than a server can have under way at once.
+const MAX_UNFINISHED: u32 = 10_000;
+
+/// What to do with a file that has bad rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Nothing of the file lands.
+    #[default]
+    RejectFile,
+    /// The good rows land; the bad ones are kept beside.
+    SkipRows,
+}
+
+impl OnError {
+    pub const NAMES: [&'static str; 2] = ["reject_file", "skip_rows"];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RejectFile => "reject_file",
+            Self::SkipRows => "skip_rows",
+        }
+    }
+}
+
+impl FromStr for OnError {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "reject_file" => Ok(Self::RejectFile),
+            "skip_rows" => Ok(Self::SkipRows),
+            _ => Err(format!("{text:?} is not one of {}", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+/// How far an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadStatus {
+    /// Its bytes are coming in, or are being checked.
+    Receiving,
+    /// Checked and staged; on its way into the lake. After a crash, the lake's log says whether it got there.
+    Committing,
+    /// Its rows are in the lake.
+    Committed,
+    /// Refused for its content. Nothing of it is in the lake; its original and its errors are kept.
+    Rejected,
+    /// Ended by a failure of ours. Nothing of it is in the lake.
+    Failed,
+}
+
+impl UploadStatus {
+    pub const NAMES: [&'static str; 5] = ["receiving", "committing", "committed", "rejected", "failed"];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Committing => "committing",
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl FromStr for UploadStatus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "receiving" => Ok(Self::Receiving),
+            "committing" => Ok(Self::Committing),
+            "committed" => Ok(Self::Committed),
+            "rejected" => Ok(Self::Rejected),
+            "failed" => Ok(Self::Failed),
+            _ => Err(format!("{text:?} is not one of {}", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+impl fmt::Display for UploadStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One upload, as the catalogue holds it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UploadRecord {
+    pub id: UploadId,
+    /// Ordered by slug.
+    pub projects: Vec<ProjectSlug>,
+    pub dataset_name: String,
+    pub dataset_type: String,
+    pub data_provider: String,
+    pub file_name: String,
+    pub on_error: OnError,
+    pub status: UploadStatus,
+    /// Of the bytes as they came, in hexadecimal.
+    pub sha256: String,
+    /// The size of the file as it came.
+    pub bytes: u64,
+    pub received_at: DateTime<Utc>,
+    /// Of committed uploads only, as is `lake_version`.
+    pub committed_at: Option<DateTime<Utc>>,
+    pub lake_version: Option<u64>,
+    /// Counts, months, warnings and errors, as the API answers them.
+    pub report: Value,
+    /// The key that sent it.
+    pub key_prefix: String,
+}
+
+/// Which uploads to list; `None` is any.
+#[derive(Clone, Debug, Default)]
+pub struct UploadFilter {
+    pub project: Option<ProjectSlug>,
+    pub status: Option<UploadStatus>,
+    pub dataset_name: Option<String>,
+    /// Received at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Received before.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// What a query may say of a committed upload, once for each of its projects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadFacts {
+    pub id: UploadId,
+    pub project: ProjectSlug,
+    pub dataset_name: String,
+    pub committed_at: DateTime<Utc>,
+}
+
+/// `projects` comes as a JSON array in the order of the slugs, because a row holds one value a column.
+const SELECT_ONE: &str = "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+    WHERE upload_id = id) AS projects FROM uploads WHERE id = ?";
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    projects: String,
+    dataset_name: String,
+    dataset_type: String,
+    data_provider: String,
+    file_name: String,
+    on_error: String,
+    status: String,
+    sha256: String,
+    bytes: i64,
+    received_at: i64,
+    committed_at: Option<i64>,
+    lake_version: Option<i64>,
+    report: String,
+    key_prefix: String,
+}
+
+impl TryFrom<Row> for UploadRecord {
+    type Error = CatalogError;
+
+    fn try_from(row: Row) -> Result<Self, CatalogError> {
+        let unreadable = |what, value: String| CatalogError::Unreadable { what, value };
+        let lake_version = row.lake_version.map(u64::try_from).transpose();
+        Ok(Self {
+            id: read("upload's id", &row.id)?,
+            projects: serde_json::from_str(&row.projects)
+                .map_err(|_| unreadable("upload's projects", row.projects.clone()))?,
+            dataset_name: row.dataset_name,
+            dataset_type: row.dataset_type,
+            data_provider: row.data_provider,
+            file_name: row.file_name,
+            on_error: read("upload's on_error", &row.on_error)?,
+            status: read("upload's status", &row.status)?,
+            sha256: row.sha256,
+            bytes: u64::try_from(row.bytes).map_err(|_| unreadable("upload's size", row.bytes.to_string()))?,
+            received_at: from_micros(row.received_at),
+            committed_at: row.committed_at.map(from_micros),
+            lake_version: lake_version.map_err(|error| unreadable("lake version", error.to_string()))?,
+            report: serde_json::from_str(&row.report).map_err(|_| unreadable("upload's report", row.id.clone()))?,
+            key_prefix: row.key_prefix,
+        })
+    }
+}
+
+impl Catalog {
+    /// Writes a new upload. Its times are kept to the microsecond.
+    ///
+    /// # Errors
+    /// [`CatalogError::ProjectMissing`] if one of its projects is not there.
+    pub async fn insert_upload(&self, upload: &UploadRecord) -> Result<(), CatalogError> {
+        let failed = || sql("record an upload");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        sqlx::query("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(upload.id.as_str())
+            .bind(&upload.dataset_name)
+            .bind(&upload.dataset_type)
+            .bind(&upload.data_provider)
+            .bind(&upload.file_name)
+            .bind(upload.on_error.as_str())
+            .bind(upload.status.as_str())
+            .bind(&upload.sha256)
+            .bind(to_i64(upload.bytes))
+            .bind(upload.received_at.timestamp_micros())
+            .bind(upload.committed_at.map(|at| at.timestamp_micros()))
+            .bind(upload.lake_version.map(to_i64))
+            .bind(upload.report.to_string())
+            .bind(&upload.key_prefix)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        for project in &upload.projects {
+            link(&mut tx, &upload.id, project).await?;
+        }
+        tx.commit().await.map_err(failed())
+    }
+
+    pub async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, CatalogError> {
+        let row: Option<Row> = sqlx::query_as(SELECT_ONE)
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read an upload"))?;
+        row.map(UploadRecord::try_from).transpose()
+    }
+
+    /// Moves an upload to a status other than `committed`, with the report that goes with it. `None` keeps the report.
+    ///
+    /// # Errors
+    /// [`CatalogError::UploadMissing`].
+    pub async fn set_upload_status(
+        &self,
+        id: &UploadId,
+        status: UploadStatus,
+        report: Option<&Value>,
+    ) -> Result<(), CatalogError> {
+        let done = sqlx::query("UPDATE uploads SET status = ?, report = coalesce(?, report) WHERE id = ?")
+            .bind(status.as_str())
+            .bind(report.map(Value::to_string))
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await
+            .map_err(sql("change an upload's status"))?;
+        if done.rows_affected() == 0 { Err(CatalogError::UploadMissing(id.clone())) } else { Ok(()) }
+    }
+
+    /// Records that an upload is in the lake from `lake_version` on.
+    ///
+    /// # Errors
+    /// [`CatalogError::UploadMissing`].
+    pub async fn set_upload_committed(
+        &self,
+        id: &UploadId,
+        lake_version: u64,
+        at: DateTime<Utc>,
+        report: &Value,
+    ) -> Result<(), CatalogError> {
+        let done = sqlx::query(
+            "UPDATE uploads SET status = 'committed', lake_version = ?, committed_at = ?, report = ? WHERE id = ?",
+        )
+        .bind(to_i64(lake_version))
+        .bind(at.timestamp_micros())
+        .bind(report.to_string())
+        .bind(id.as_str())
+        .execute(&self.pool)
+        .await
+        .map_err(sql("record a commit"))?;
+        if done.rows_affected() == 0 { Err(CatalogError::UploadMissing(id.clone())) } else { Ok(()) }
+    }
+
+    /// The first committed upload of exactly these bytes to exactly these projects.
+    pub async fn committed_upload_of(
+        &self,
+        projects: &[ProjectSlug],
+        sha256: &str,
+    ) -> Result<Option<UploadRecord>, CatalogError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT * FROM (SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                 WHERE upload_id = id) AS projects FROM uploads WHERE sha256 = ? AND status = 'committed')
+             WHERE projects = ? ORDER BY id LIMIT 1",
+        )
+        .bind(sha256)
+        .bind(json_set(projects))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(sql("look an upload up by its bytes"))?;
+        row.map(UploadRecord::try_from).transpose()
+    }
+
+    /// Uploads that match, the newest first, at most `limit` (capped at [`MAX_PAGE`]), older than `before`.
+    pub async fn uploads(
+        &self,
+        filter: &UploadFilter,
+        before: Option<&UploadId>,
+        limit: u32,
+    ) -> Result<Page<UploadRecord>, CatalogError> {
+        let limit = limit.min(MAX_PAGE);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                 WHERE upload_id = id) AS projects
+             FROM uploads
+             WHERE (?1 IS NULL OR id < ?1)
+               AND (?2 IS NULL OR EXISTS (SELECT 1 FROM upload_projects WHERE project = ?2 AND upload_id = id))
+               AND (?3 IS NULL OR status = ?3)
+               AND (?4 IS NULL OR dataset_name = ?4)
+               AND (?5 IS NULL OR received_at >= ?5)
+               AND (?6 IS NULL OR received_at < ?6)
+             ORDER BY id DESC LIMIT ?7",
+        )
+        .bind(before.map(UploadId::as_str))
+        .bind(filter.project.as_ref().map(ProjectSlug::as_str))
+        .bind(filter.status.map(UploadStatus::as_str))
+        .bind(filter.dataset_name.as_deref())
+        .bind(filter.from.map(|at| at.timestamp_micros()))
+        .bind(filter.to.map(|at| at.timestamp_micros()))
+        .bind(limit.saturating_add(1))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list uploads"))?;
+        let uploads = rows.into_iter().map(UploadRecord::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::of(uploads, limit))
+    }
+
+    /// Uploads that a process left behind when it ended, the oldest first: `receiving`, of which nothing was promised,
+    /// and `committing`, of which the lake's log says whether they got there. Asked at start, before any upload.
+    pub async fn unfinished_uploads(&self) -> Result<Vec<UploadRecord>, CatalogError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                 WHERE upload_id = id) AS projects
+             FROM uploads WHERE status IN ('receiving', 'committing') ORDER BY id LIMIT ?",
+        )
+        .bind(MAX_UNFINISHED)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list unfinished uploads"))?;
+        rows.into_iter().map(UploadRecord::try_from).collect()
+    }
+
+    /// The committed uploads of some projects, the oldest first.
+    ///
+    /// # Errors
+    /// [`CatalogError::TooMany`] beyond 100,000, because a list that was cut would be a wrong answer.
+    pub async fn upload_facts(&self, projects: &BTreeSet<ProjectSlug>) -> Result<Vec<UploadFacts>, CatalogError> {
+        let wanted: Vec<&str> = projects.iter().map(ProjectSlug::as_str).collect();
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "SELECT id, project, dataset_name, committed_at FROM upload_projects JOIN uploads ON id = upload_id
+             WHERE project IN (SELECT value FROM json_each(?)) AND status = 'committed' ORDER BY id, project LIMIT ?",
+        )
+        .bind(Value::from(wanted).to_string())
+        .bind(MAX_FACTS + 1)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read the facts of uploads"))?;
+        if rows.len() > MAX_FACTS as usize {
+            return Err(CatalogError::TooMany { what: "uploads in one query", limit: MAX_FACTS });
+        }
+        rows.into_iter()
+            .map(|(id, project, dataset_name, at)| {
+                Ok(UploadFacts {
+                    id: read("upload's id", &id)?,
+                    project: read("upload's project", &project)?,
+                    dataset_name,
+                    committed_at: from_micros(at),
+                })
+            })
+            .collect()
+    }
+}
+
+async fn link(tx: &mut Transaction<'_, Sqlite>, id: &UploadId, project: &ProjectSlug) -> Result<(), CatalogError> {
+    let linked = sqlx::query("INSERT INTO upload_projects (project, upload_id) VALUES (?, ?)")
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .execute(&mut **tx)
+        .await;
+    match linked {
+        Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
+            Err(CatalogError::ProjectMissing(project.clone()))
+        }
+        other => other.map(drop).map_err(sql("record an upload's project")),
+    }
+}
+
+/// The text that `json_group_array(project ORDER BY project)` gives for a set of slugs.
+fn json_set(projects: &[ProjectSlug]) -> String {
+    let set: BTreeSet<&str> = projects.iter().map(ProjectSlug::as_str).collect();
+    Value::from(set.into_iter().collect::<Vec<_>>()).to_string()
+}
+
+/// SQLite's integers are signed; sizes and versions stay far below the difference.
+fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl UploadRecord {
+    /// A record of an upload that starts now.
+    #[must_use]
+    pub fn starting(projects: Vec<ProjectSlug>, dataset_name: String, file_name: String, key_prefix: String) -> Self {
+        let projects: BTreeSet<ProjectSlug> = projects.into_iter().collect();
+        Self {
+            id: UploadId::new(),
+            projects: projects.into_iter().collect(),
+            dataset_name,
+            dataset_type: "electricity_payments".to_owned(),
+            data_provider: "user".to_owned(),
+            file_name,
+            on_error: OnError::default(),
+            status: UploadStatus::Receiving,
+            sha256: String::new(),
+            bytes: 0,
+            received_at: now(),
+            committed_at: None,
+            lake_version: None,
+            report: Value::Null,
+            key_prefix,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::{NewProject, ProjectChange, ProjectKind};
+
+    fn slug(text: &str) -> ProjectSlug {
+        text.parse().unwrap()
+    }
+
+    async fn catalog() -> (tempfile::TempDir, Catalog) {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        for name in ["a", "b"] {
+            let project = NewProject {
+                slug: slug(name),
+                name: name.to_owned(),
+                kind: ProjectKind::MiniGrid,
+                currency: "KES".parse().unwrap(),
+                time_zone: chrono_tz::Africa::Nairobi,
+                country: "KE".parse().unwrap(),
+            };
+            catalog.create_project(project).await.unwrap();
+        }
+        (folder, catalog)
+    }
+
+    fn upload(projects: &[&str], sha256: &str) -> UploadRecord {
+        let projects = projects.iter().map(|name| slug(name)).collect();
+        let mut record = UploadRecord::starting(projects, "05_2024_A".into(), "f.csv".into(), "abcdefgh".into());
+        record.sha256 = sha256.to_owned();
+        record.report = json!({"counts": {"read": 2}});
+        record
+    }
+
+    #[tokio::test]
+    async fn an_upload_reads_back_as_it_was_written() {
+        let (_folder, catalog) = catalog().await;
+        let mut record = upload(&["b", "a"], "00");
+        catalog.insert_upload(&record).await.unwrap();
+        assert_eq!(catalog.upload(&record.id).await.unwrap().unwrap(), record);
+
+        let at = now();
+        catalog.set_upload_committed(&record.id, 7, at, &json!({"x": 1})).await.unwrap();
+        record.status = UploadStatus::Committed;
+        (record.lake_version, record.committed_at, record.report) = (Some(7), Some(at), json!({"x": 1}));
+        assert_eq!(catalog.upload(&record.id).await.unwrap().unwrap(), record);
+        let missing = catalog.set_upload_status(&UploadId::new(), UploadStatus::Failed, None).await.unwrap_err();
+        assert!(matches!(missing, CatalogError::UploadMissing(_)));
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_are_found_for_the_same_projects_only_once_committed() {
+        let (_folder, catalog) = catalog().await;
+        let record = upload(&["a"], "5a");
+        catalog.insert_upload(&record).await.unwrap();
+        let find = async |projects: &[&str]| {
+            let projects: Vec<_> = projects.iter().map(|name| slug(name)).collect();
+            catalog.committed_upload_of(&projects, "5a").await.unwrap().map(|found| found.id)
+        };
+        assert_eq!(find(&["a"]).await, None);
+        catalog.set_upload_committed(&record.id, 1, now(), &json!({})).await.unwrap();
+        assert_eq!(find(&["a"]).await, Some(record.id));
+        assert_eq!(find(&["b"]).await, None);
+        assert_eq!(find(&["a", "b"]).await, None);
+    }
+
+    #[tokio::test]
+    async fn pages_are_newest_first_and_meet_without_gap_or_overlap() {
+        let (_folder, catalog) = catalog().await;
+        let mut ids = Vec::new();
+        for n in 0..5 {
+            let record = upload(if n == 2 { &["b"] } else { &["a"] }, "00");
+            catalog.insert_upload(&record).await.unwrap();
+            ids.push(record.id);
+        }
+        ids.reverse();
+        let filter = UploadFilter::default();
+        let first = catalog.uploads(&filter, None, 3).await.unwrap();
+        assert!(first.more);
+        let second = catalog.uploads(&filter, first.items.last().map(|last| &last.id), 3).await.unwrap();
+        assert!(!second.more);
+        let seen: Vec<_> = first.items.into_iter().chain(second.items).map(|record| record.id).collect();
+        assert_eq!(seen, ids);
+
+        let of_b = UploadFilter { project: Some(slug("b")), ..UploadFilter::default() };
+        assert_eq!(catalog.uploads(&of_b, None, 10).await.unwrap().items.len(), 1);
+        let committed = UploadFilter { status: Some(UploadStatus::Committed), ..UploadFilter::default() };
+        assert!(catalog.uploads(&committed, None, 10).await.unwrap().items.is_empty());
+        let later = UploadFilter { from: Some(now()), ..UploadFilter::default() };
+        assert!(catalog.uploads(&later, None, 10).await.unwrap().items.is_empty());
+        assert_eq!(catalog.unfinished_uploads().await.unwrap().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn facts_are_of_committed_uploads_of_the_wanted_projects() {
+        let (_folder, catalog) = catalog().await;
+        let (both, pending) = (upload(&["a", "b"], "00"), upload(&["a"], "01"));
+        catalog.insert_upload(&both).await.unwrap();
+        catalog.insert_upload(&pending).await.unwrap();
+        catalog.set_upload_committed(&both.id, 1, now(), &json!({})).await.unwrap();
+        let facts = catalog.upload_facts(&BTreeSet::from([slug("a")])).await.unwrap();
+        assert_eq!(facts.iter().map(|f| (&f.id, f.project.as_str())).collect::<Vec<_>>(), [(&both.id, "a")]);
+    }
+
+    #[tokio::test]
+    async fn a_currency_is_fixed_from_the_first_upload_on() {
+        let (_folder, catalog) = catalog().await;
+        let to = |code: &str| ProjectChange { currency: Some(code.parse().unwrap()), ..ProjectChange::default() };
+        catalog.update_project(&slug("a"), to("NGN")).await.unwrap();
+        let record = upload(&["a"], "00");
+        catalog.insert_upload(&record).await.unwrap();
+        let error = catalog.update_project(&slug("a"), to("KES")).await.unwrap_err();
+        assert!(matches!(error, CatalogError::CurrencyFixed(_)));
+        catalog.update_project(&slug("a"), to("NGN")).await.unwrap();
+        catalog.set_upload_status(&record.id, UploadStatus::Rejected, None).await.unwrap();
+        catalog.update_project(&slug("a"), to("KES")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_upload_to_a_project_that_is_not_there_leaves_nothing() {
+        let (_folder, catalog) = catalog().await;
+        let record = upload(&["a", "nowhere"], "00");
+        let error = catalog.insert_upload(&record).await.unwrap_err();
+        assert!(matches!(error, CatalogError::ProjectMissing(_)));
+        assert_eq!(catalog.upload(&record.id).await.unwrap(), None);
+    }
+}
