@@ -1,6 +1,10 @@
 //! The lake: one Delta table of payments, partitioned by project and month.
 
+mod collisions;
+mod file;
 mod log;
+mod materialise;
+mod place;
 pub mod snapshot;
 mod store;
 
@@ -14,13 +18,15 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::{
+    file::{ROWS_PER_FILE, Written, write},
     log::Change,
+    place::{Placement, StagedFile, place},
     snapshot::{LakeFile, Snapshot},
 };
 use crate::{
     durable,
     error::ErrorKind,
-    ids::{ProjectSlug, UploadId},
+    ids::{Month, ProjectSlug, UploadId},
 };
 
 /// Where the table is, below the data folder.
@@ -80,10 +86,21 @@ fn root_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::E
     None
 }
 
+/// The path of a file of a partition, relative to the table's root.
+fn partition_path(project: &ProjectSlug, month: Month, name: &str) -> String {
+    format!("project_id={project}/month={month}/{name}.parquet")
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), LakeError> {
+    path.parent()
+        .map_or(Ok(()), durable::sync_dir)
+        .map_err(|source| LakeError::Io { what: format!("syncing the folder of {}", path.display()), source })
+}
+
 /// The table of payments: its current snapshot, and the one place that changes it.
 pub struct Lake {
     root: PathBuf,
-    log: log::DeltaLog,
+    log: Arc<log::DeltaLog>,
     current: RwLock<Arc<Snapshot>>,
     /// Held while a version is written, so that versions follow one another.
     committing: tokio::sync::Mutex<()>,
@@ -95,20 +112,17 @@ impl Lake {
     /// Opens the table below `data_dir`, or makes an empty one.
     pub async fn open(data_dir: &Path) -> Result<Self, LakeError> {
         let root = data_dir.join(TABLE_FOLDER);
-        durable::create_dir_all(&root)
+        let root = durable::create_dir_all(&root)
             .and_then(|()| root.canonicalize())
-            .map_err(|source| LakeError::Io { what: format!("making {}", root.display()), source })
-            .map(|root| async move {
-                let (log, snapshot) = log::DeltaLog::open(&root).await?;
-                Ok(Self {
-                    root,
-                    log,
-                    current: RwLock::new(Arc::new(snapshot)),
-                    committing: tokio::sync::Mutex::new(()),
-                    projects: Mutex::default(),
-                })
-            })?
-            .await
+            .map_err(|source| LakeError::Io { what: format!("making {}", root.display()), source })?;
+        let (log, snapshot) = log::DeltaLog::open(&root).await?;
+        Ok(Self {
+            root,
+            log: Arc::new(log),
+            current: RwLock::new(Arc::new(snapshot)),
+            committing: tokio::sync::Mutex::new(()),
+            projects: Mutex::default(),
+        })
     }
 
     /// The folder that the paths of [`LakeFile`]s are relative to.
@@ -141,7 +155,8 @@ impl Lake {
         self.log.commit(version, &change).await?;
         let after = Arc::new(before.after(version, &change.removed, &change.added));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
-        self.log.checkpoint_if_due(version).await;
+        let log = self.log.clone();
+        tokio::spawn(async move { log.checkpoint_if_due(version).await });
         Ok(after)
     }
 

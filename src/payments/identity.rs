@@ -56,6 +56,18 @@ pub fn identities(batch: &RecordBatch) -> Result<Vec<Identity>, ArrowError> {
     Ok(identities)
 }
 
+/// The first half of [`identities`]: the hash of each row's payment ID, of a batch that needs no other column.
+///
+/// # Errors
+/// There is no column `payment_id`, or it is not text.
+pub fn payment_ids(batch: &RecordBatch) -> Result<Vec<u128>, ArrowError> {
+    let column = batch
+        .column_by_name("payment_id")
+        .ok_or_else(|| ArrowError::SchemaError("payments have no column payment_id".to_owned()))?;
+    let ids = cast(column, &DataType::Utf8)?;
+    Ok(ids.as_string::<i32>().iter().map(|id| hash(id.unwrap_or_default().as_bytes())).collect())
+}
+
 /// A column, downcast once.
 enum Values {
     Text(arrow::array::StringArray),
