@@ -13,4 +13,6 @@ pub mod payments;
 pub mod catalog;
 pub mod lake;
 
+pub mod ingest;
+
 pub mod http;

@@ -13,12 +13,12 @@ use parquet::arrow::arrow_reader::RowSelection;
 
 use super::{
     LakeError, LakeFile,
-    file::{self, Part, Written},
+    file::{self, Part},
 };
-use crate::payments::identity::{identities, payment_ids};
+use crate::payments::identity::{Identity, identities, payment_ids};
 
 /// IDs of staged rows that are looked up at a time: what bounds the memory of a look-up.
-const IDS_AT_A_TIME: u64 = 1_000_000;
+const IDS_AT_A_TIME: usize = 1_000_000;
 
 /// Payment IDs, hashed as `payments::identity` does.
 pub(super) type Ids = HashSet<u128>;
@@ -32,30 +32,36 @@ pub(super) struct Collisions {
     pub(super) replaced: HashMap<String, Ids>,
 }
 
+/// Identities of rows of one staged file, named by its index.
+pub(super) type Rows = (usize, Vec<Identity>);
+
 impl Collisions {
-    /// Looks for the rows of `staged` in `existing`, the files of their project.
-    pub(super) fn find(root: &Path, existing: &[Arc<LakeFile>], staged: &[Written]) -> Result<Self, LakeError> {
+    /// Looks for `rows` in `existing`, the files of their project. No payment ID stands in `rows` twice.
+    pub(super) fn find(
+        root: &Path,
+        existing: &[Arc<LakeFile>],
+        rows: impl Iterator<Item = Result<Rows, LakeError>>,
+    ) -> Result<Self, LakeError> {
         let mut found = Self::default();
-        if existing.is_empty() {
-            return Ok(found);
-        }
         let mut known: HashMap<u128, (usize, u128)> = HashMap::new();
-        let mut rows = 0;
-        for (index, file) in staged.iter().enumerate() {
-            for batch in file::read(&file.path, Part::default())? {
-                known.extend(identities(&batch?)?.into_iter().map(|row| (row.id, (index, row.content))));
-            }
-            rows += file.rows;
-            let last = index + 1 == staged.len();
-            if last || rows + staged[index + 1].rows > IDS_AT_A_TIME {
+        let mut rows = rows.peekable();
+        while let Some(next) = rows.next() {
+            let (index, identities) = next?;
+            known.extend(identities.into_iter().map(|row| (row.id, (index, row.content))));
+            if known.len() >= IDS_AT_A_TIME || rows.peek().is_none() {
                 for lake_file in existing {
                     found.compare(root, lake_file, &known)?;
                 }
                 known.clear();
-                rows = 0;
             }
         }
         Ok(found)
+    }
+
+    /// How many rows are there already, and how many replace one that is there.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let sum = |sets: &mut dyn Iterator<Item = &Ids>| sets.map(|ids| ids.len() as u64).sum();
+        (sum(&mut self.duplicates.values()), sum(&mut self.replaced.values()))
     }
 
     fn compare(

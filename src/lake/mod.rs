@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 pub use self::{
     file::{ROWS_PER_FILE, Written, write},
     log::Change,
-    place::{Placement, StagedFile, place},
+    place::{Placement, StagedFile, count, place},
     snapshot::{LakeFile, Snapshot},
 };
 use crate::{
@@ -47,11 +47,17 @@ pub enum LakeError {
     Conflict { version: u64 },
     #[error("the lake is not as Wattlake lays it out: {0}")]
     Layout(String),
-    #[error("the work was stopped")]
-    Stopped,
+    /// The source of the rows failed, not the lake.
+    #[error("the rows for the lake")]
+    Rows(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl LakeError {
+    /// An error of whoever hands rows to the lake.
+    pub fn from_rows(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Rows(Box::new(error))
+    }
+
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -59,7 +65,8 @@ impl LakeError {
             Self::Delta(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
             Self::Parquet(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
             Self::Arrow(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
-            Self::Conflict { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::Conflict { .. } => ErrorKind::Unavailable,
+            Self::Rows(error) => root_io(error.as_ref()).map_or(ErrorKind::Internal, io_kind),
             Self::Layout(_) => ErrorKind::Internal,
         }
     }

@@ -7,16 +7,19 @@ use std::{
     sync::Arc,
 };
 
+use arrow::{array::RecordBatch, error::ArrowError};
+
 use super::{
     LakeError, LakeFile, Snapshot,
-    collisions::{Collisions, Ids},
-    file::{ROWS_PER_FILE, Written},
+    collisions::{Collisions, Rows},
+    file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
     partition_path,
 };
 use crate::{
     durable,
     ids::{Month, ProjectSlug, UploadId},
+    payments::identity::identities,
 };
 
 /// Files of a partition above which its small ones are made into one.
@@ -54,13 +57,13 @@ pub fn place(
     staged: &[StagedFile],
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
-    let written: Vec<Written> = staged.iter().map(|staged| staged.file.clone()).collect();
-    let collisions = Collisions::find(root, &existing, &written)?;
-
-    let count = |sets: &mut dyn Iterator<Item = &Ids>| sets.map(|ids| ids.len() as u64).sum::<u64>();
-    let rows: u64 = written.iter().map(|file| file.rows).sum();
-    let duplicate = count(&mut collisions.duplicates.values());
-    let corrected = count(&mut collisions.replaced.values());
+    // The first upload of a project meets nothing, and need not be read again.
+    let collisions = match &existing[..] {
+        [] => Collisions::default(),
+        existing => Collisions::find(root, existing, staged_rows(staged))?,
+    };
+    let rows: u64 = staged.iter().map(|staged| staged.file.rows).sum();
+    let (duplicate, corrected) = collisions.counts();
     let mut placement = Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() };
 
     let mut coming: BTreeMap<Month, Vec<usize>> = BTreeMap::new();
@@ -78,6 +81,38 @@ pub fn place(
         )?;
     }
     Ok(placement)
+}
+
+/// What [`place`] would make of rows that are not staged, in numbers; nothing is written.
+pub fn count(
+    root: &Path,
+    snapshot: &Snapshot,
+    project: &ProjectSlug,
+    batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
+) -> Result<Placement, LakeError> {
+    let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
+    let mut rows = 0;
+    let identified = batches.map(|batch| {
+        let identities = identities(&batch?)?;
+        rows += identities.len() as u64;
+        Ok((0, identities))
+    });
+    let collisions = Collisions::find(root, &existing, identified)?;
+    let (duplicate, corrected) = collisions.counts();
+    Ok(Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() })
+}
+
+/// The identities of staged rows, batch by batch.
+fn staged_rows(staged: &[StagedFile]) -> impl Iterator<Item = Result<Rows, LakeError>> {
+    staged.iter().enumerate().flat_map(|(index, staged)| {
+        let batches = file::read(&staged.file.path, Part::default());
+        let (batches, failed) = match batches {
+            Ok(batches) => (Some(batches), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let rows = move |batch: Result<RecordBatch, ArrowError>| Ok((index, identities(&batch?)?));
+        batches.into_iter().flatten().map(rows).chain(failed)
+    })
 }
 
 struct Partition<'a> {

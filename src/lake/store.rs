@@ -15,14 +15,13 @@ use crate::durable;
 
 /// Reads as [`LocalFileSystem`] does; every write is on disk before it is answered.
 #[derive(Debug, Clone)]
-pub struct DurableStore {
+pub(super) struct DurableStore {
     inner: Arc<LocalFileSystem>,
 }
 
 impl DurableStore {
     /// A store whose paths begin at the file system's root, as Delta wants it.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { inner: Arc::new(LocalFileSystem::new()) }
     }
 
@@ -34,12 +33,6 @@ impl DurableStore {
 
     fn paths(&self, from: &Path, to: &Path) -> Result<(PathBuf, PathBuf)> {
         Ok((self.inner.path_to_filesystem(from)?, self.inner.path_to_filesystem(to)?))
-    }
-}
-
-impl Default for DurableStore {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -2,12 +2,14 @@
 
 pub mod amount;
 mod columns;
+pub mod dataset_name;
 pub mod decoder;
 pub mod definition;
 mod header;
 pub mod identity;
 mod records;
 pub mod report;
+pub mod reread;
 mod row;
 pub mod schema;
 pub mod timestamp;
