@@ -7,6 +7,8 @@ pub mod error;
 pub mod ids;
 pub mod nearest;
 
+pub mod config;
+
 pub mod access;
 pub mod payments;
 
@@ -16,3 +18,8 @@ pub mod lake;
 pub mod ingest;
 
 pub mod http;
+pub mod server;
+pub mod telemetry;
+
+pub mod cli;
+pub mod demo;

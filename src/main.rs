@@ -1,3 +1,10 @@
 //! The `wattlake` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use wattlake::cli::{Command, run};
+
+fn main() -> ExitCode {
+    run(Command::parse())
+}

@@ -70,7 +70,9 @@ impl FromStr for CurrencyCode {
     fn from_str(text: &str) -> Result<Self, InvalidCode> {
         Self::in_use(text).ok_or_else(|| {
             let meant = Self::likely(text).map_or(String::new(), |code| format!("; did you mean {code}?"));
-            InvalidCode(format!("{text:?} is not an ISO 4217 code of a currency in use, such as KES, NGN or TZS{meant}"))
+            InvalidCode(format!(
+                "{text:?} is not an ISO 4217 code of a currency in use, such as KES, NGN or TZS{meant}"
+            ))
         })
     }
 }

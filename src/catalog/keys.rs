@@ -122,14 +122,13 @@ impl Catalog {
         };
         let pool = self.pool.clone();
         tokio::spawn(async move {
-            let written = sqlx::query(
-                "UPDATE api_keys SET last_used_at = ? WHERE prefix = ? AND coalesce(last_used_at, 0) < ?",
-            )
-            .bind(now().timestamp_micros())
-            .bind(prefix)
-            .bind(stale)
-            .execute(&pool)
-            .await;
+            let written =
+                sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE prefix = ? AND coalesce(last_used_at, 0) < ?")
+                    .bind(now().timestamp_micros())
+                    .bind(prefix)
+                    .bind(stale)
+                    .execute(&pool)
+                    .await;
             if let Err(error) = written {
                 tracing::warn!(%error, "could not note the use of a key");
             }
@@ -152,14 +151,13 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::KeyMissing`] if no key has that prefix.
     pub async fn revoke_key(&self, prefix: &str) -> Result<ApiKey, CatalogError> {
-        let row: Option<Row> = sqlx::query_as(
-            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE prefix = ? RETURNING *",
-        )
-        .bind(now().timestamp_micros())
-        .bind(prefix)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(sql("revoke a key"))?;
+        let row: Option<Row> =
+            sqlx::query_as("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE prefix = ? RETURNING *")
+                .bind(now().timestamp_micros())
+                .bind(prefix)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(sql("revoke a key"))?;
         row.ok_or_else(|| CatalogError::KeyMissing(prefix.to_owned())).and_then(ApiKey::try_from)
     }
 }

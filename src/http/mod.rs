@@ -1,3 +1,72 @@
-//! The HTTP API.
+//! The HTTP API. `router()` is all of it on one screen; one file a resource.
 
+mod auth;
+mod body;
+mod extract;
+mod health;
+mod middleware;
+mod page;
 pub mod problem;
+mod projects;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, Uri},
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use auth::{Admin, Caller};
+pub use body::{BodyIdle, idle_timeout_in};
+pub use extract::{JsonObject, Parameters, PathSlug, invalid_parameter, unreadable_body};
+pub use page::{PageRequest, next_cursor};
+pub use problem::Problem;
+
+use crate::{catalog::Catalog, config::Config, error::ErrorKind};
+
+/// JSON bodies are a few fields; uploads set their own limit.
+const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub catalog: Catalog,
+    pub config: Arc<Config>,
+}
+
+/// Every route, and what wraps them: the last layer is the outermost.
+pub fn router(state: AppState) -> Router {
+    let config = state.config.clone();
+    let timed = Router::new()
+        .route("/healthz", get(health::get_health))
+        .route("/readyz", get(health::get_readiness))
+        .route("/v1/projects", get(projects::list_projects).post(projects::create_project))
+        .route("/v1/projects/{slug}", get(projects::get_project).patch(projects::update_project))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(axum::middleware::from_fn_with_state(config.http.request_timeout, middleware::limit_time));
+
+    Router::new()
+        .merge(timed)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(state)
+        .layer(axum::middleware::from_fn_with_state(config.http.body_idle_timeout, middleware::limit_idle_body))
+        .layer(CatchPanicLayer::custom(middleware::answer_panic))
+        .layer(middleware::compression())
+        .layer(middleware::cors(&config.http.cors_origins))
+        .layer(axum::middleware::from_fn(middleware::observe))
+}
+
+async fn unknown_route(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(ErrorKind::NotFound, "unknown_route", format!("there is no {path} in this API"))
+}
+
+/// The router adds `Allow` with the methods that the path has.
+async fn wrong_method(method: Method) -> Problem {
+    let detail = format!("this path does not answer {method}; the Allow header has the methods that it does");
+    Problem::wrong_method(detail)
+}

@@ -7,12 +7,12 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::error::ErrorKind;
+use crate::{catalog::CatalogError, error::ErrorKind};
 
 /// An error answer. `code` is stable and becomes the problem's `type`; `detail` is for people, and fit for outsiders.
 #[derive(Debug)]
 pub struct Problem {
-    kind: ErrorKind,
+    status: u16,
     code: &'static str,
     detail: String,
     members: Map<String, Value>,
@@ -21,7 +21,13 @@ pub struct Problem {
 impl Problem {
     #[must_use]
     pub fn new(kind: ErrorKind, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, code, detail: detail.into(), members: Map::new() }
+        Self { status: kind.http_status(), code, detail: detail.into(), members: Map::new() }
+    }
+
+    /// The path is there and the method is not. It is not an [`ErrorKind`], because nothing but HTTP has it.
+    #[must_use]
+    pub fn wrong_method(detail: impl Into<String>) -> Self {
+        Self { status: 405, code: "wrong_method", detail: detail.into(), members: Map::new() }
     }
 
     /// Adds a member beside the standard ones, such as `errors` or `allowed`.
@@ -33,15 +39,37 @@ impl Problem {
 
     /// A defect of ours: the chain goes to the log, once; the caller gets the request id from the header and no more.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut chain = error.to_string();
-        let mut next = error.source();
-        while let Some(source) = next {
-            chain.push_str(": ");
-            chain.push_str(&source.to_string());
-            next = source.source();
+        tracing::error!(error = chain(error), "internal error");
+        Self::unexplained()
+    }
+
+    /// A defect of ours that was logged where it was found.
+    #[must_use]
+    pub fn unexplained() -> Self {
+        Self::new(
+            ErrorKind::Internal,
+            "internal",
+            "something failed on our side; quote the x-request-id of this answer",
+        )
+    }
+
+    /// A failure on our side of any kind: the chain goes to the log, once; the caller learns what to do about the kind.
+    ///
+    /// For an error that is the caller's doing, its own message is the detail.
+    pub fn failure(kind: ErrorKind, code: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
+        match kind {
+            ErrorKind::Internal => Self::internal(error),
+            ErrorKind::StorageFull => {
+                tracing::error!(error = chain(error), "the disk is full");
+                Self::new(kind, "storage_full", "the server's disk is full; nothing was changed, try again later")
+            }
+            ErrorKind::Unavailable => {
+                tracing::error!(error = chain(error), "unavailable");
+                Self::new(kind, "unavailable", "the server cannot reach its storage now; try again in a moment")
+            }
+            ErrorKind::NotFound => Self::not_found(),
+            _ => Self::new(kind, code, error.to_string()),
         }
-        tracing::error!(error = %chain, "internal error");
-        Self::new(ErrorKind::Internal, "internal", "something failed on our side; quote the x-request-id of this answer")
     }
 
     /// What an absent project, upload or metric answers, and a foreign one, byte for byte.
@@ -51,9 +79,33 @@ impl Problem {
     }
 }
 
+/// An error and its sources, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let code = match &error {
+            CatalogError::ProjectExists(_) => "project_exists",
+            CatalogError::CurrencyFixed(_) => "currency_fixed",
+            CatalogError::TooMany { .. } => "limit_reached",
+            _ => "catalog",
+        };
+        Self::failure(error.kind(), code, &error)
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut body = json!({
             "type": format!("/problems/{}", self.code),
             "title": status.canonical_reason().unwrap_or("Error"),
@@ -66,11 +118,11 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match self.kind {
-            ErrorKind::Unauthenticated => {
+        match status {
+            StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            ErrorKind::Busy => {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

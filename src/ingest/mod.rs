@@ -32,11 +32,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::{check::Checked, folder::Folder, intake::Intake};
 use crate::{
-    catalog::{
-        Catalog, CatalogError,
-        projects::Project,
-        uploads::{OnError, UploadRecord, UploadStatus},
-    },
+    catalog::{Catalog, CatalogError, OnError, Project, UploadRecord, UploadStatus},
     config::UploadConfig,
     error::ErrorKind,
     ids::UploadId,

@@ -1,0 +1,86 @@
+//! The command line: what to run, and how failures are told. One file a group of commands.
+
+mod keys;
+mod output;
+mod projects;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use output::Failure;
+use settings::{DataFlags, ServerFlags};
+
+use crate::{catalog::Catalog, demo, error::ErrorKind, telemetry};
+
+/// An analytics query server over the electricity payments of mini-grids and solar home systems.
+#[derive(Parser)]
+#[command(name = "wattlake", version)]
+pub struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Serve the HTTP API until SIGTERM or SIGINT.
+    Serve(ServerFlags),
+    /// Serve a fresh data folder with sample projects, and say what to try.
+    Demo(ServerFlags),
+    /// Make, list and revoke API keys, with or without a running server.
+    Keys {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: keys::Action,
+    },
+    /// Make and list projects, with or without a running server.
+    Projects {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: projects::Action,
+    },
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::of(ErrorKind::Unavailable, &error).tell(),
+    };
+    match runtime.block_on(command.action.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+impl Action {
+    async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Serve(flags) => serve::run(flags).await,
+            Self::Demo(flags) => match flags.load_for_demo()? {
+                Some(config) => {
+                    telemetry::start(&config.log);
+                    Ok(demo::run(config).await?)
+                }
+                None => Ok(()),
+            },
+            Self::Keys { data, action } => {
+                let catalog = Catalog::open(&data.data_dir()?).await?;
+                action.run(&catalog, data.json).await?;
+                catalog.close().await;
+                Ok(())
+            }
+            Self::Projects { data, action } => {
+                let catalog = Catalog::open(&data.data_dir()?).await?;
+                action.run(&catalog, data.json).await?;
+                catalog.close().await;
+                Ok(())
+            }
+        }
+    }
+}

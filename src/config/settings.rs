@@ -1,0 +1,229 @@
+//! The table of settings: the key in TOML, the default, what it is, and how its text becomes a value. The variable and
+//! the flag are made from the key: `http.header_timeout_s`, `WATTLAKE_HTTP_HEADER_TIMEOUT_S`, `--http-header-timeout-s`.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
+
+use super::{Config, LogFormat};
+
+/// One setting.
+pub struct Setting {
+    /// Its place in TOML.
+    pub key: &'static str,
+    pub variable: String,
+    /// Without the two dashes.
+    pub flag: String,
+    pub default: &'static str,
+    /// One sentence for `--help` and `--print-config`.
+    pub doc: &'static str,
+    /// A secret is never printed.
+    pub secret: bool,
+    /// How its value is written in TOML.
+    pub form: Form,
+    pub(super) apply: Apply,
+}
+
+/// How a value is written in TOML, and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text,
+    Number,
+    /// Bytes: a number, or a text such as `2GiB`.
+    Size,
+    /// A list of texts; with commas in a variable and a flag.
+    List,
+}
+
+type Apply = fn(&mut Config, &str) -> Result<(), String>;
+
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    TABLE
+        .iter()
+        .map(|&(key, form, default, doc, apply)| Setting {
+            key,
+            variable: format!("WATTLAKE_{}", key.replace('.', "_").to_uppercase()),
+            flag: key.replace(['.', '_'], "-"),
+            default,
+            doc,
+            secret: SECRETS.contains(&key),
+            form,
+            apply,
+        })
+        .collect()
+});
+
+/// The keys whose values are secrets: none today.
+const SECRETS: [&str; 0] = [];
+
+const GIB: u64 = 1 << 30;
+const MAX_ORIGINS: usize = 64;
+
+#[rustfmt::skip]
+const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
+    ("data_dir", Form::Text, "./wattlake-data", "The folder of the catalogue, the lake and the uploads.",
+        |c, t| set(&mut c.data_dir, folder(t))),
+    ("listen", Form::Text, "127.0.0.1:8080", "The host and port to listen on; port 0 takes a free one.",
+        |c, t| set(&mut c.listen, address(t))),
+    ("http.max_header_bytes", Form::Size, "32KiB", "The most bytes of a request line and its headers.",
+        |c, t| set(&mut c.http.max_header_bytes, size(t, 8 << 10..=1 << 20))),
+    ("http.header_timeout_s", Form::Number, "10", "Seconds in which the headers of a request must come.",
+        |c, t| set(&mut c.http.header_timeout, seconds(t, 1..=600))),
+    ("http.body_idle_timeout_s", Form::Number, "30", "Seconds after which a body that stops coming is given up.",
+        |c, t| set(&mut c.http.body_idle_timeout, seconds(t, 1..=3600))),
+    ("http.request_timeout_s", Form::Number, "60", "Seconds to the start of an answer; uploads are excepted.",
+        |c, t| set(&mut c.http.request_timeout, seconds(t, 1..=3600))),
+    ("http.drain_timeout_s", Form::Number, "30", "Seconds that requests under way have to end in at a stop.",
+        |c, t| set(&mut c.http.drain_timeout, seconds(t, 0..=3600))),
+    ("http.max_connections", Form::Number, "1024", "The most connections at once; more wait to be accepted.",
+        |c, t| set(&mut c.http.max_connections, number(t, 1..=100_000))),
+    ("http.cors_origins", Form::List, "", "Origins whose pages may read answers, such as https://example.org.",
+        |c, t| set(&mut c.http.cors_origins, origins(t))),
+    ("upload.max_bytes", Form::Size, "2GiB", "The most bytes of an uploaded file, packed or unpacked.",
+        |c, t| set(&mut c.upload.max_bytes, size(t, 1 << 10..=1 << 40))),
+    ("upload.max_rows", Form::Number, "50000000", "The most rows of an uploaded file.",
+        |c, t| set(&mut c.upload.max_rows, number(t, 1..=1_000_000_000))),
+    ("upload.max_row_bytes", Form::Size, "1MiB", "The most bytes of one row.",
+        |c, t| set(&mut c.upload.max_row_bytes, size(t, 1 << 10..=64 << 20))),
+    ("upload.max_field_bytes", Form::Size, "64KiB", "The most bytes of one value.",
+        |c, t| set(&mut c.upload.max_field_bytes, size(t, 256..=16 << 20))),
+    ("upload.concurrency", Form::Number, "4", "The most uploads at once; more are told to come again.",
+        |c, t| set(&mut c.upload.concurrency, number(t, 1..=256))),
+    ("query.memory_bytes", Form::Size, "1GiB", "The memory of all queries together.",
+        |c, t| set(&mut c.query.memory_bytes, size(t, 16 << 20..=1 << 42))),
+    ("query.spill_bytes", Form::Size, "8GiB", "What queries may put on disk when memory does not do.",
+        |c, t| set(&mut c.query.spill_bytes, size(t, 0..=1 << 44))),
+    ("query.timeout_s", Form::Number, "30", "Seconds that one query may take.",
+        |c, t| set(&mut c.query.timeout, seconds(t, 1..=3600))),
+    ("query.concurrency", Form::Number, "8", "The most queries at once; more wait.",
+        |c, t| set(&mut c.query.concurrency, number(t, 1..=1024))),
+    ("query.max_rows", Form::Number, "1000000", "The most rows of one answer.",
+        |c, t| set(&mut c.query.max_rows, number(t, 1..=100_000_000))),
+    ("query.target_partitions", Form::Number, "0", "The threads of one query; 0 is one for each core.",
+        |c, t| set(&mut c.query.target_partitions, number(t, 0..=1024))),
+    ("log.format", Form::Text, "text", "text for people, json for machines.",
+        |c, t| set(&mut c.log.format, log_format(t))),
+    ("log.filter", Form::Text, "info", "What to log, such as info, or wattlake=debug,warn.",
+        |c, t| set(&mut c.log.filter, filter(t))),
+];
+
+fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn folder(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("a folder is needed".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("an address is host:port, such as 127.0.0.1:8080".to_owned()),
+    }
+}
+
+fn number<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    text.parse()
+        .ok()
+        .filter(|value| range.contains(value))
+        .ok_or_else(|| format!("a whole number from {} to {} is needed", range.start(), range.end()))
+}
+
+fn seconds(text: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+    number(text, range).map(Duration::from_secs).map_err(|message| message.replace("number", "number of seconds"))
+}
+
+fn size<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+    bytes(text).filter(|value| range.contains(value)).and_then(|value| T::try_from(value).ok()).ok_or_else(|| {
+        format!("bytes from {} to {} are needed, plain or as in 2GiB", shown(*range.start()), shown(*range.end()))
+    })
+}
+
+/// A number of bytes, plain or with a unit of 1024: `65536`, `64KiB`, `2GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn shown(bytes: u64) -> String {
+    match bytes {
+        GIB.. if bytes % GIB == 0 => format!("{}GiB", bytes / GIB),
+        0x0010_0000.. if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        1024.. if bytes % 1024 == 0 => format!("{}KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins: Vec<String> =
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    if origins.len() > MAX_ORIGINS {
+        return Err(format!("at most {MAX_ORIGINS} origins"));
+    }
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        Some(wrong) => Err(format!("{wrong:?} is not an origin: scheme, host and port, as in https://example.org")),
+        None => Ok(origins),
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json is needed".to_owned()),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a filter is levels and targets, such as info, or wattlake=debug,warn".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_in_its_own_range_and_every_setting_has_its_own_names() {
+        let mut config = Config::default();
+        let mut names = std::collections::BTreeSet::new();
+        for setting in SETTINGS.iter() {
+            (setting.apply)(&mut config, setting.default).unwrap_or_else(|error| panic!("{}: {error}", setting.key));
+            assert!(names.insert(&setting.variable) && names.insert(&setting.flag), "{}", setting.key);
+        }
+        assert_eq!(config.upload.max_bytes, 2 << 30);
+        assert_eq!(config.http.header_timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_size_is_plain_or_has_a_unit_of_1024() {
+        assert_eq!(bytes("65536"), Some(65536));
+        assert_eq!(bytes("2GiB"), Some(2 << 30));
+        assert_eq!(bytes("2 MiB"), Some(2 << 20));
+        for wrong in ["", "GiB", "2GB", "2g", "-1", "1.5GiB", "99999999999TiB"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_no_path() {
+        assert!(origins("https://example.org, http://localhost:3000").is_ok());
+        for wrong in ["https://example.org/", "example.org", "*", "https://example.org/app"] {
+            assert!(origins(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Extractors that are the permission: a handler that takes `Admin` cannot be reached without an administrator's key.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::{AppState, Problem, middleware::KeyOfRequest};
+use crate::{
+    access::{Principal, Role},
+    error::ErrorKind,
+};
+
+/// Anybody with a key that holds.
+pub struct Caller(pub Principal);
+
+/// The holder of an administrator's key.
+pub struct Admin(pub Principal);
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let presented = bearer(&parts.headers).ok_or_else(unauthenticated)?;
+        let principal = state.catalog.verify_key(presented).await?.ok_or_else(unauthenticated)?;
+        if let Some(key) = parts.extensions.get::<KeyOfRequest>() {
+            key.set(&principal.key_prefix);
+        }
+        Ok(Self(principal))
+    }
+}
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+        match principal.role {
+            Role::Admin => Ok(Self(principal)),
+        }
+    }
+}
+
+/// The token of the one `Authorization: Bearer` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// One answer for no key, a wrong one and a revoked one: which it was is nobody's business who holds none.
+fn unauthenticated() -> Problem {
+    let detail = "send a key that holds as Authorization: Bearer wl_…; `wattlake keys create` makes one";
+    Problem::new(ErrorKind::Unauthenticated, "unauthenticated", detail)
+}

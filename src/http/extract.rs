@@ -1,0 +1,155 @@
+//! What requests bring, read so that every fault is a problem that names its place.
+
+use std::{error::Error, fmt::Display, str::FromStr};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, header, request::Parts},
+};
+use serde_json::{Map, Value};
+
+use super::{Problem, body::idle_timeout_in};
+use crate::{error::ErrorKind, ids::ProjectSlug, nearest::nearest};
+
+/// The most parameters of one query string.
+const MAX_PARAMETERS: usize = 200;
+
+/// A body that is a JSON object.
+pub struct JsonObject(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            let detail = "the body is to be JSON, with Content-Type: application/json";
+            return Err(Problem::new(ErrorKind::UnsupportedType, "unsupported_type", detail));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail = format!("the body has more than {} bytes", super::MAX_JSON_BYTES);
+                return Problem::new(ErrorKind::TooLarge, "body_too_large", detail);
+            }
+            unreadable_body(&rejection)
+        })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let detail = format!("the body is not a JSON object: {error}");
+            Problem::new(ErrorKind::Invalid, "invalid_json", detail)
+                .with("line", error.line())
+                .with("column", error.column())
+        })
+    }
+}
+
+/// The answer to a body that broke off: a sender that stopped, or a connection that ended.
+pub fn unreadable_body(error: &(dyn Error + 'static)) -> Problem {
+    match idle_timeout_in(error) {
+        Some(idle) => Problem::new(ErrorKind::Timeout, "body_timeout", format!("{idle}, and the request was given up")),
+        None => Problem::new(ErrorKind::Invalid, "body_broken", "the body broke off before its end"),
+    }
+}
+
+/// A project's slug in the path. What is no slug is no project either, and answers the same.
+pub struct PathSlug(pub ProjectSlug);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathSlug {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+        text.parse().map(Self).map_err(|_| Problem::not_found())
+    }
+}
+
+/// The query string, to be taken apart by name. A handler takes what it knows and then calls [`Parameters::finish`],
+/// so that a misspelt parameter is an error and not silently without effect.
+pub struct Parameters {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl Parameters {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(query.as_bytes()).into_owned().take(MAX_PARAMETERS + 1).collect();
+        if pairs.len() > MAX_PARAMETERS {
+            let detail = format!("a query has at most {MAX_PARAMETERS} parameters");
+            return Err(Problem::new(ErrorKind::Invalid, "too_many_parameters", detail));
+        }
+        Ok(Self { pairs, known: Vec::new() })
+    }
+
+    /// Every value of a parameter that may be repeated, in the order in which they came.
+    pub fn take_all(&mut self, name: &'static str) -> Vec<String> {
+        self.known.push(name);
+        let (taken, rest) = std::mem::take(&mut self.pairs).into_iter().partition(|(pair, _)| pair == name);
+        self.pairs = rest;
+        let taken: Vec<(String, String)> = taken;
+        taken.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The value of a parameter that may be there once.
+    pub fn take(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        let mut values = self.take_all(name);
+        if values.len() > 1 {
+            return Err(invalid_parameter(name, format!("{name} is there {} times; once is right", values.len())));
+        }
+        Ok(values.pop())
+    }
+
+    /// The same, as what it stands for.
+    pub fn take_as<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Result<Option<T>, Problem> {
+        self.take(name)?
+            .map(|text| text.parse().map_err(|error: T::Err| invalid_parameter(name, format!("{name}: {error}"))))
+            .transpose()
+    }
+
+    /// Refuses what nobody took.
+    pub fn finish(self) -> Result<(), Problem> {
+        let Some((name, _)) = self.pairs.first() else {
+            return Ok(());
+        };
+        let name: String = name.chars().take(100).collect();
+        let meant = nearest(&name, self.known.iter().copied());
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        let detail = format!("there is no parameter {name:?} here{meant}");
+        Err(invalid_parameter(&name, detail).with("allowed", self.known))
+    }
+}
+
+/// A parameter that is unknown, repeated or ill-typed.
+pub fn invalid_parameter(name: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(ErrorKind::Invalid, "invalid_parameter", detail).with("parameter", name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_nobody_takes_is_refused() {
+        let mut parameters = Parameters::parse("limit=5&curser=x").unwrap();
+        assert_eq!(parameters.take("limit").unwrap().as_deref(), Some("5"));
+        assert_eq!(parameters.take("cursor").unwrap(), None);
+        let problem = format!("{:?}", parameters.finish().unwrap_err());
+        assert!(problem.contains("did you mean cursor?"), "{problem}");
+    }
+
+    #[test]
+    fn a_parameter_twice_is_refused_unless_it_may_repeat() {
+        let mut parameters = Parameters::parse("a=1&a=2&b=1&b=2").unwrap();
+        assert_eq!(parameters.take_all("a"), ["1", "2"]);
+        assert!(parameters.take("b").is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! What wraps every request: its id, its log line, limits on time, and the headers that every answer has.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tower_http::{
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{DefaultPredicate, NotForContentType},
+    },
+    cors::CorsLayer,
+};
+use tracing::{Instrument, Span};
+
+use super::{
+    Problem,
+    body::{Counted, IdleTimeout, OnBodyEnd},
+};
+use crate::error::ErrorKind;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID: usize = 64;
+/// How long a browser may remember a preflight.
+const CORS_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Where authentication leaves the key's prefix for the log line.
+#[derive(Clone, Default)]
+pub(super) struct KeyOfRequest(Arc<OnceLock<String>>);
+
+impl KeyOfRequest {
+    pub(super) fn set(&self, prefix: &str) {
+        // A second extractor of the same request finds the same key.
+        let _ = self.0.set(prefix.to_owned());
+    }
+}
+
+/// Gives a request its id, which every log line that it causes has, and every answer; and logs it once it has ended.
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let span = tracing::error_span!("request", request_id = id);
+    let key = KeyOfRequest::default();
+    request.extensions_mut().insert(key.clone());
+    let path = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let mut line = LogLine {
+        span: span.clone(),
+        started: Instant::now(),
+        method: request.method().clone(),
+        path,
+        key,
+        status: None,
+        logged: false,
+    };
+    let mut response = next.run(request).instrument(span).await;
+    line.status = Some(response.status().as_u16());
+    set_headers(response.headers_mut(), &id);
+    response.map(|body| Body::new(Counted::new(body, line)))
+}
+
+/// The caller's id where it is a plain one, so that it can be followed through several systems; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned)
+}
+
+fn set_headers(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // An answer is one key's own. With an ETag it may be kept, to be asked for again each time.
+    let cache = if headers.contains_key(header::ETAG) { "private, no-cache" } else { "no-store" };
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(cache));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+}
+
+/// The one line of a request. Written when its answer was sent, or when either side gave it up.
+struct LogLine {
+    span: Span,
+    started: Instant,
+    method: Method,
+    /// The route's pattern, because a path may hold what belongs in no log.
+    path: String,
+    key: KeyOfRequest,
+    status: Option<u16>,
+    logged: bool,
+}
+
+impl OnBodyEnd for LogLine {
+    fn body_ended(&mut self, bytes: u64, complete: bool) {
+        self.logged = true;
+        let _entered = self.span.enter();
+        tracing::info!(
+            method = %self.method,
+            path = self.path,
+            status = self.status.unwrap_or_default(),
+            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes,
+            complete,
+            key = self.key.0.get().map_or("-", String::as_str),
+            "request"
+        );
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        if !self.logged {
+            self.body_ended(0, false);
+        }
+    }
+}
+
+/// Ends a request whose answer has not started in time.
+pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("the answer took more than {} seconds and was given up", limit.as_secs());
+            Problem::new(ErrorKind::Timeout, "request_timeout", detail).into_response()
+        }
+    }
+}
+
+/// Gives up a body that stops coming.
+pub(super) async fn limit_idle_body(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(IdleTimeout::new(body, limit)))).await
+}
+
+/// A panic is our defect; its text may quote data, so it goes to the log alone.
+pub(super) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
+    Problem::unexplained().into_response()
+}
+
+/// gzip and zstd for what is text; what is packed already stays as it is.
+pub(super) fn compression() -> CompressionLayer<impl Predicate> {
+    let packed = DefaultPredicate::new()
+        .and(NotForContentType::const_new("application/vnd.apache.parquet"))
+        .and(NotForContentType::const_new("application/vnd.apache.arrow"))
+        .and(NotForContentType::const_new("application/gzip"))
+        .and(NotForContentType::const_new("application/zstd"));
+    CompressionLayer::new().compress_when(packed)
+}
+
+/// Lets pages of the configured origins read answers, and no others.
+pub(super) fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::ACCEPT,
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("idempotency-key"),
+            REQUEST_ID,
+        ])
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .max_age(CORS_MAX_AGE)
+}

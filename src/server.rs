@@ -1,0 +1,168 @@
+//! The server: accepts connections, bounds them in number, size and time, and drains at a stop.
+//!
+//! The loop is our own on hyper, because `axum::serve` sets no limit on the time that headers may take, nor on
+//! connections.
+
+use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tower::ServiceExt;
+
+use crate::{
+    catalog::{Catalog, CatalogError},
+    config::{Config, HttpConfig},
+    error::ErrorKind,
+    http::{AppState, router},
+};
+
+/// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The least buffer that hyper takes.
+const MIN_BUFFER: usize = 8192;
+
+/// A server whose data folder is open and whose address is taken.
+pub struct Server {
+    /// `http://host:port`, with the port that was taken.
+    pub address: String,
+    pub state: AppState,
+    listener: TcpListener,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot open the data folder {}", .folder.display())]
+    Catalog {
+        folder: PathBuf,
+        #[source]
+        source: CatalogError,
+    },
+    #[error("cannot listen on {address}; --listen takes another address")]
+    Address {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen for SIGTERM and SIGINT")]
+    Signal(#[source] io::Error),
+}
+
+impl ServerError {
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Catalog { source, .. } => source.kind(),
+            Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
+        }
+    }
+}
+
+impl Server {
+    /// Opens the data folder and takes the address.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let opened = Catalog::open(&config.data_dir).await;
+        let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
+        let taken = async {
+            let listener = TcpListener::bind(&config.listen).await?;
+            listener.local_addr().map(|local| (listener, format!("http://{local}")))
+        };
+        let (listener, address) =
+            taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
+        Ok(Self { address, state: AppState { catalog, config: Arc::new(config) }, listener })
+    }
+
+    /// Serves until the process is told to stop, and drains.
+    pub async fn run(self) -> Result<(), ServerError> {
+        let stop = stop_signal().map_err(ServerError::Signal)?;
+        let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
+        serve(self.listener, router(self.state), &config.http, stop).await;
+        catalog.close().await;
+        Ok(())
+    }
+}
+
+/// Serves until `stop` resolves; then accepts no more, lets requests under way end within the drain timeout, and cuts
+/// off those that do not.
+pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
+    let mut http = http1::Builder::new();
+    // hyper starts the header timer when it waits for a request, so an idle connection ends after the same time.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_header_size(config.max_header_bytes)
+        .max_buf_size(config.max_header_bytes.max(MIN_BUFFER))
+        .keep_alive(true);
+    let permits = Arc::new(Semaphore::new(config.max_connections));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        // Takes the ended ones out of the set, which would else grow for ever.
+        while connections.try_join_next().is_some() {}
+        let Some((stream, permit)) = accepted else { continue };
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    tracing::info!(open = graceful.count(), "draining");
+    if tokio::time::timeout(config.drain_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!(cut_off = connections.len(), "some requests did not end in time");
+    }
+    connections.shutdown().await;
+}
+
+/// Waits for a place, then for a connection to put there. `None` is a failure that a later try may not have.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // An answer's last piece is not to wait for the acknowledgement of the one before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "could not set nodelay");
+            }
+            Some((stream, permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns, before anything is served.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("stopping at SIGTERM"),
+            _ = int.recv() => tracing::info!("stopping at SIGINT"),
+        }
+    })
+}
