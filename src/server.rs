@@ -24,6 +24,8 @@ use crate::{
     config::{Config, HttpConfig},
     error::ErrorKind,
     http::{AppState, router},
+    ingest::{Ingest, IngestError},
+    lake::{Lake, LakeError},
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -49,6 +51,18 @@ pub enum ServerError {
         #[source]
         source: CatalogError,
     },
+    #[error("cannot open the lake in {}", .folder.display())]
+    Lake {
+        folder: PathBuf,
+        #[source]
+        source: LakeError,
+    },
+    #[error("cannot settle the uploads in {}", .folder.display())]
+    Uploads {
+        folder: PathBuf,
+        #[source]
+        source: IngestError,
+    },
     #[error("cannot listen on {address}; --listen takes another address")]
     Address {
         address: String,
@@ -64,6 +78,8 @@ impl ServerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Catalog { source, .. } => source.kind(),
+            Self::Lake { source, .. } => source.kind(),
+            Self::Uploads { source, .. } => source.kind(),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
         }
     }
@@ -74,13 +90,18 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
+        let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
+        let lake = Arc::new(Lake::open(&config.data_dir).await.map_err(failed)?);
+        let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
+        let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
+        let ingest = Arc::new(ingest.map_err(failed)?);
         let taken = async {
             let listener = TcpListener::bind(&config.listen).await?;
             listener.local_addr().map(|local| (listener, format!("http://{local}")))
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
-        Ok(Self { address, state: AppState { catalog, config: Arc::new(config) }, listener })
+        Ok(Self { address, state: AppState { catalog, config: Arc::new(config), lake, ingest }, listener })
     }
 
     /// Serves until the process is told to stop, and drains.
