@@ -10,4 +10,6 @@ pub mod payments;
 
 pub mod lake;
 
+pub mod query;
+
 pub mod http;
