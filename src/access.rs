@@ -56,7 +56,11 @@ impl Scope {
     ///
     /// # Errors
     /// The first wanted project that is absent or foreign; the caller answers the same 404 for both.
-    pub fn of(principal: &Principal, existing: BTreeSet<ProjectSlug>, wanted: &[ProjectSlug]) -> Result<Self, NotInScope> {
+    pub fn of(
+        principal: &Principal,
+        existing: BTreeSet<ProjectSlug>,
+        wanted: &[ProjectSlug],
+    ) -> Result<Self, NotInScope> {
         let visible = match principal.role {
             Role::Admin => existing,
         };

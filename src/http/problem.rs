@@ -41,7 +41,11 @@ impl Problem {
             next = source.source();
         }
         tracing::error!(error = %chain, "internal error");
-        Self::new(ErrorKind::Internal, "internal", "something failed on our side; quote the x-request-id of this answer")
+        Self::new(
+            ErrorKind::Internal,
+            "internal",
+            "something failed on our side; quote the x-request-id of this answer",
+        )
     }
 
     /// What an absent project, upload or metric answers, and a foreign one, byte for byte.

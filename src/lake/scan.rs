@@ -20,8 +20,7 @@ use datafusion::{
         TableProvider,
         listing::PartitionedFile,
         physical_plan::{
-            FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
-            parquet::CachedParquetFileReaderFactory,
+            FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource, parquet::CachedParquetFileReaderFactory,
         },
         source::DataSourceExec,
         table_schema::TableSchema,

@@ -36,8 +36,10 @@ pub enum Format {
 
 /// A format that there is not; fit for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such format; the formats are json, ndjson, csv, arrow and parquet, in Accept: application/json, \
-         application/x-ndjson, text/csv, application/vnd.apache.arrow.stream and application/vnd.apache.parquet")]
+#[error(
+    "there is no such format; the formats are json, ndjson, csv, arrow and parquet, in Accept: application/json, \
+         application/x-ndjson, text/csv, application/vnd.apache.arrow.stream and application/vnd.apache.parquet"
+)]
 pub struct UnknownFormat;
 
 impl Format {

@@ -115,8 +115,9 @@ impl Engine {
 
     /// An engine over the lake's table at `lake_root`, which exists.
     pub fn new(lake_root: &Path, limits: QueryLimits) -> Result<Self, QueryError> {
-        let sessions = Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, limits.target_partitions.max(1))
-            .map_err(QueryError::Setup)?;
+        let sessions =
+            Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, limits.target_partitions.max(1))
+                .map_err(QueryError::Setup)?;
         let running = limits.concurrency.max(1);
         Ok(Self {
             sessions,
@@ -200,7 +201,9 @@ impl Engine {
         let truncated = rows > limit;
         let warnings = truncated.then(|| AnswerWarning {
             code: "truncated",
-            message: format!("there are more than {limit} rows; ask for a higher limit, a shorter period or fewer projects"),
+            message: format!(
+                "there are more than {limit} rows; ask for a higher limit, a shorter period or fewer projects"
+            ),
         });
         let column = |column: &metrics::ColumnInfo| AnswerColumn {
             name: column.name.clone(),
@@ -219,6 +222,18 @@ impl Engine {
             warnings: warnings.into_iter().collect(),
             truncated,
         })
+    }
+
+    /// The plan that a request runs, for tests that hold which files it opens.
+    #[cfg(test)]
+    pub(super) async fn physical_plan(
+        &self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+    ) -> Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>, QueryError> {
+        let plan = Plan::of(request, inputs)?;
+        Ok(self.frame(metric, request, inputs, &plan, request.limit + 1).await?.create_physical_plan().await?)
     }
 
     /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows.
@@ -344,9 +359,8 @@ impl<'a> Plan<'a> {
 
     /// The period: one pair of instants where all projects share a zone, else one for the projects of each.
     fn in_period(&self) -> Option<Expr> {
-        let instant = |at: DateTime<Utc>| {
-            lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())))
-        };
+        let instant =
+            |at: DateTime<Utc>| lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())));
         let bounds = |zone: Tz| {
             let from = self.start(zone).map(|at| col("paid_at").gt_eq(instant(at)));
             let to = self.end(zone).map(|at| col("paid_at").lt(instant(at)));

@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{
-    common::ScalarValue,
-    execution::context::SQLOptions,
-    logical_expr::LogicalPlan,
-    prelude::SessionContext,
+    common::ScalarValue, execution::context::SQLOptions, logical_expr::LogicalPlan, prelude::SessionContext,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -213,14 +210,17 @@ async fn columns(metric: &Metric, described: Vec<ColumnMatter>) -> Result<Vec<Co
     let bound = plan.with_param_values(sample_values(metric)).map_err(|error| error.to_string())?;
     let bound = context.state().optimize(&bound).map_err(|error| error.to_string())?;
     let fields = bound.schema().fields();
-    let (planned, written): (Vec<&str>, Vec<&str>) =
-        (fields.iter().map(|field| field.name().as_str()).collect(), described.iter().map(|c| c.name.as_str()).collect());
+    let (planned, written): (Vec<&str>, Vec<&str>) = (
+        fields.iter().map(|field| field.name().as_str()).collect(),
+        described.iter().map(|c| c.name.as_str()).collect(),
+    );
     if planned != written {
         return Err(format!("its columns are {planned:?}, its front matter describes {written:?}"));
     }
     let info = |(field, matter): (&Arc<arrow::datatypes::Field>, ColumnMatter)| {
-        let kind = column_type(field.data_type())
-            .ok_or_else(|| format!("its column {} is {}, which is no type of an answer", matter.name, field.data_type()))?;
+        let kind = column_type(field.data_type()).ok_or_else(|| {
+            format!("its column {} is {}, which is no type of an answer", matter.name, field.data_type())
+        })?;
         Ok(ColumnInfo { name: matter.name, kind, unit: matter.unit, description: matter.description })
     };
     fields.iter().zip(described).map(info).collect()

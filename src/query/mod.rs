@@ -8,6 +8,8 @@ mod metrics;
 mod params;
 mod period;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -173,7 +173,9 @@ pub(super) fn common(
     let (kind, repeatable, description) = match name {
         "project" => ("slug", true, "A project's slug; all that the key may see by default."),
         "from" => ("date", false, "The first local day: YYYY-MM-DD, YYYY-MM, or an instant with its offset."),
-        "to" => ("date", false, "The local day before which it ends: YYYY-MM-DD, YYYY-MM, or an instant with its offset."),
+        "to" => {
+            ("date", false, "The local day before which it ends: YYYY-MM-DD, YYYY-MM, or an instant with its offset.")
+        }
         "tz" => ("time_zone", false, "An IANA time zone; the project's own by default."),
         "grain" => ("choice", false, "The width of a period."),
         "site" => ("text", true, "A site, exactly as it is written; all by default."),
@@ -229,7 +231,11 @@ pub struct MetricRequest {
 impl MetricRequest {
     /// Reads the pairs of a query string, already percent-decoded. `format` is skipped: it chooses the answer's form and
     /// is not the metric's.
-    pub fn parse(metric: &Metric, pairs: &[(String, String)], limits: &ParameterLimits) -> Result<Self, ParameterError> {
+    pub fn parse(
+        metric: &Metric,
+        pairs: &[(String, String)],
+        limits: &ParameterLimits,
+    ) -> Result<Self, ParameterError> {
         let given = Given::of(metric, pairs)?;
         let from = given.one("from").map(|text| moment("from", text)).transpose()?;
         let to = given.one("to").map(|text| moment("to", text)).transpose()?;
@@ -238,7 +244,11 @@ impl MetricRequest {
         if let (Some(from), Some(to)) = (from, to)
             && from.at(zone) >= to.at(zone)
         {
-            return Err(ParameterError::new("to", "is not after from", "from is in the period, to is the end outside it"));
+            return Err(ParameterError::new(
+                "to",
+                "is not after from",
+                "from is in the period, to is the end outside it",
+            ));
         }
         let grain = match given.one("grain") {
             Some(text) => text.parse().map_err(|allowed| ParameterError::new("grain", "is not a grain", allowed))?,
@@ -251,7 +261,8 @@ impl MetricRequest {
         };
         let mut request = Self {
             projects: given.all("project", |text| {
-                text.parse().map_err(|error: crate::ids::InvalidId| ParameterError::new("project", "is not a slug", error.0))
+                text.parse()
+                    .map_err(|error: crate::ids::InvalidId| ParameterError::new("project", "is not a slug", error.0))
             })?,
             from,
             to,
@@ -275,7 +286,11 @@ impl MetricRequest {
             let value = text.map_or_else(|| Ok(parameter.default.clone()), |text| parameter.parse(name, text))?;
             if parameter.last_days {
                 if text.is_some() && bounded {
-                    return Err(ParameterError::new(name, "is given together with from or to", "give one or the other"));
+                    return Err(ParameterError::new(
+                        name,
+                        "is given together with from or to",
+                        "give one or the other",
+                    ));
                 }
                 if text.is_none() && (bounded || given.one("grain").is_some()) {
                     continue;
@@ -359,7 +374,11 @@ impl<'a> Given<'a> {
     }
 
     /// The values, sorted and each once.
-    fn all<T: Ord>(&self, name: &str, read: impl Fn(&str) -> Result<T, ParameterError>) -> Result<Vec<T>, ParameterError> {
+    fn all<T: Ord>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, ParameterError>,
+    ) -> Result<Vec<T>, ParameterError> {
         let values = self.0.get(name).map_or(&[][..], Vec::as_slice);
         let mut read = values.iter().map(|value| read(value)).collect::<Result<Vec<_>, _>>()?;
         read.sort();
@@ -391,11 +410,7 @@ fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
 fn integer(name: &str, text: &str, min: i64, max: i64) -> Result<i64, ParameterError> {
     let allowed = || format!("it is a whole number from {min} to {max}");
     let value: i64 = text.parse().map_err(|_| ParameterError::new(name, "is not a whole number", allowed()))?;
-    if (min..=max).contains(&value) {
-        Ok(value)
-    } else {
-        Err(ParameterError::new(name, "is out of range", allowed()))
-    }
+    if (min..=max).contains(&value) { Ok(value) } else { Err(ParameterError::new(name, "is out of range", allowed())) }
 }
 
 /// A local day as `YYYY-MM-DD`, and no other spelling.

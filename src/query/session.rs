@@ -17,7 +17,6 @@ use datafusion::{
         memory_pool::{FairSpillPool, TrackConsumersPool},
         object_store::ObjectStoreUrl,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
-
     },
     functions, functions_aggregate, functions_window,
     logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF},
