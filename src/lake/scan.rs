@@ -1,4 +1,4 @@
-//! The scan: a plain DataFusion Parquet scan over an explicit list of files. Nothing is ever listed, so a query can open
+//! The scan: a plain Parquet scan of the engine's over an explicit list of files. Nothing is ever listed, so a query can open
 //! what its caller's scope put into the list, and nothing else.
 
 use std::{

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use super::{
     QueryError,
     answer::column_type,
-    params::{self, OwnParameter},
+    own::OwnParameter,
+    params,
     period::Grain,
     session::{self, Table},
 };

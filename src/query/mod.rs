@@ -1,12 +1,14 @@
 //! Queries: the caller's files become a relation, a metric's SELECT runs over it, and its rows become JSON, CSV, Arrow or
-//! Parquet. The only user of DataFusion's sessions.
+//! Parquet. The only place that opens a session of the engine.
 
 mod answer;
 mod encode;
 mod engine;
 mod metrics;
+mod own;
 mod params;
 mod period;
+mod plan;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,10 +20,12 @@ use datafusion::error::DataFusionError;
 
 pub use answer::{Answer, AnswerColumn, AnswerWarning};
 pub use encode::{Format, UnknownFormat, encode};
-pub use engine::{Engine, Inputs, ProjectFacts, QueryLimits, UploadFacts};
+pub use engine::{Engine, QueryLimits};
 pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo};
-pub use params::{MetricRequest, OrderKey, OwnParameter, OwnValue, ParameterError, ParameterLimits};
+pub use own::{OwnParameter, OwnValue};
+pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};
 pub use period::{Grain, Moment};
+pub use plan::{Inputs, ProjectFacts, UploadFacts};
 
 use crate::{error::ErrorKind, ids::ProjectSlug};
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use chrono_tz::Tz;
-use datafusion::common::ScalarValue;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
     metrics::{Metric, ParameterInfo},
-    period::{Grain, Moment, days_since_epoch},
+    own::OwnValue,
+    period::{Grain, Moment},
 };
 use crate::ids::{Month, ProjectSlug};
 
@@ -48,7 +47,7 @@ pub struct ParameterError {
 }
 
 impl ParameterError {
-    fn new(parameter: &str, problem: impl Into<String>, allowed: impl Into<String>) -> Self {
+    pub(super) fn new(parameter: &str, problem: impl Into<String>, allowed: impl Into<String>) -> Self {
         let parameter = parameter.chars().take(MAX_LENGTH).collect();
         Self { parameter, problem: problem.into(), allowed: allowed.into() }
     }
@@ -59,108 +58,6 @@ impl ParameterError {
 pub struct OrderKey {
     pub column: String,
     pub descending: bool,
-}
-
-/// A parameter that a metric's front matter declares for itself.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OwnParameter {
-    #[serde(rename = "type")]
-    kind: OwnKind,
-    default: OwnValue,
-    min: Option<i64>,
-    max: Option<i64>,
-    /// Its value is a number of days, and the period of the request is the last so many local days.
-    #[serde(default)]
-    last_days: bool,
-    description: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum OwnKind {
-    Integer,
-    Date,
-    Text,
-}
-
-/// A value of an own parameter.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum OwnValue {
-    Integer(i64),
-    Date(NaiveDate),
-    Text(String),
-}
-
-impl OwnParameter {
-    /// Why a declaration does not hold together.
-    pub(super) fn check(&self, name: &str) -> Result<(), String> {
-        let fits = match (self.kind, &self.default) {
-            (OwnKind::Integer, OwnValue::Integer(value)) => self.within(*value),
-            (OwnKind::Date, OwnValue::Date(_)) | (OwnKind::Text, OwnValue::Text(_)) => !self.last_days,
-            _ => false,
-        };
-        fits.then_some(()).ok_or_else(|| format!("the default of {name} is not one of its values"))
-    }
-
-    fn within(&self, value: i64) -> bool {
-        self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
-    }
-
-    pub(super) fn info(&self, name: &str) -> ParameterInfo {
-        let kind = match self.kind {
-            OwnKind::Integer => "integer",
-            OwnKind::Date => "date",
-            OwnKind::Text => "text",
-        };
-        ParameterInfo {
-            name: name.to_owned(),
-            kind,
-            repeatable: false,
-            description: self.description.clone(),
-            default: Some(self.default.json()),
-            allowed: Vec::new(),
-            min: self.min,
-            max: self.max,
-        }
-    }
-
-    /// A value to plan with.
-    pub(super) fn sample(&self) -> ScalarValue {
-        self.default.scalar()
-    }
-
-    fn parse(&self, name: &str, text: &str) -> Result<OwnValue, ParameterError> {
-        match self.kind {
-            OwnKind::Text => Ok(OwnValue::Text(text.to_owned())),
-            OwnKind::Date => day(text)
-                .map(OwnValue::Date)
-                .ok_or_else(|| ParameterError::new(name, "is not a date", "it is written YYYY-MM-DD")),
-            OwnKind::Integer => {
-                let (min, max) = (self.min.unwrap_or(i64::MIN), self.max.unwrap_or(i64::MAX));
-                integer(name, text, min, max).map(OwnValue::Integer)
-            }
-        }
-    }
-}
-
-impl OwnValue {
-    pub(super) fn scalar(&self) -> ScalarValue {
-        match self {
-            Self::Integer(value) => ScalarValue::from(*value),
-            Self::Date(value) => ScalarValue::Date32(days_since_epoch(*value)),
-            Self::Text(value) => ScalarValue::from(value.as_str()),
-        }
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            Self::Integer(value) => json!(value),
-            Self::Date(value) => json!(value.to_string()),
-            Self::Text(value) => json!(value),
-        }
-    }
 }
 
 /// A common parameter as the catalogue shows it; nothing where there is none of that name.
@@ -304,7 +201,7 @@ impl MetricRequest {
         Ok(())
     }
 
-    /// The parameters that took effect, in one order and one spelling: what the answer shows and the ETag is made from.
+    /// The parameters that took effect, in one order and one spelling: what the answer shows and the `ETag` is made from.
     #[must_use]
     pub fn effective(&self, metric: &Metric) -> Map<String, Value> {
         let mut map = Map::new();
@@ -407,14 +304,14 @@ fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
         .map(|(_, candidate)| candidate)
 }
 
-fn integer(name: &str, text: &str, min: i64, max: i64) -> Result<i64, ParameterError> {
+pub(super) fn integer(name: &str, text: &str, min: i64, max: i64) -> Result<i64, ParameterError> {
     let allowed = || format!("it is a whole number from {min} to {max}");
     let value: i64 = text.parse().map_err(|_| ParameterError::new(name, "is not a whole number", allowed()))?;
     if (min..=max).contains(&value) { Ok(value) } else { Err(ParameterError::new(name, "is out of range", allowed())) }
 }
 
 /// A local day as `YYYY-MM-DD`, and no other spelling.
-fn day(text: &str) -> Option<NaiveDate> {
+pub(super) fn day(text: &str) -> Option<NaiveDate> {
     let day: NaiveDate = text.parse().ok()?;
     (day.to_string() == text && YEARS.contains(&day.year())).then_some(day)
 }

@@ -45,7 +45,7 @@ async fn a_query_opens_the_files_of_its_scope_and_period_alone() {
         ["kitobo/2024-05", "zola/2024-05"]
     );
     assert_eq!(opened(&[("from", "2024-06-01T00:00:00Z")]).await, ["kitobo/2024-06", "zola/2024-06"]);
-    assert!(opened(&[("from", "2030")]).await.is_empty() || opened(&[("from", "2030-01")]).await.is_empty());
+    assert!(opened(&[("from", "2030-01")]).await.is_empty());
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn an_etag_changes_with_whatever_changes_the_answer() {
     assert_ne!(plain, lake.etag("revenue_over_time", &[], Format::Csv));
     assert_ne!(plain, lake.etag("revenue_over_time", &[("project", "zola")], Format::Json));
     let days = lake.etag("active_customers", &[], Format::Json);
-    lake.now += Duration::from_secs(86_400);
+    lake.now += chrono::Duration::days(1);
     assert_eq!(plain, lake.etag("revenue_over_time", &[], Format::Json), "it does not depend on the day");
     assert_ne!(days, lake.etag("active_customers", &[], Format::Json), "it does");
     lake.projects[0].time_zone = chrono_tz::Africa::Lagos;
@@ -169,13 +169,13 @@ async fn limits_end_a_query_with_an_error_of_their_own() {
 
 #[tokio::test]
 async fn a_missing_file_is_storage_that_fails_and_its_path_is_not_told() {
-    let lake = Lake::of(&payments()).await;
+    let mut lake = Lake::of(&payments()).await;
     let mut snapshot = (*lake.snapshot).clone();
     let file = snapshot.partitions.values_mut().next().unwrap();
     let mut gone = (*file[0]).clone();
     gone.path = "project_id=kitobo/month=2024-04/gone.parquet".to_owned();
     file[0] = gone.into();
-    let lake = Lake { snapshot: snapshot.into(), ..lake };
+    lake.snapshot = snapshot.into();
     let error = lake.ask("revenue_per_site", &[]).await.unwrap_err();
     assert!(matches!(error, QueryError::Storage(_)), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
