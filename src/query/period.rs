@@ -1,9 +1,9 @@
 //! Local time: the ends of a request's period as instants, and the buckets into which payments are counted.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, Date32Array, StringArray, TimestampMicrosecondArray, new_null_array},
+    array::{ArrayRef, Date32Array, Date32Builder, StringArray, TimestampMicrosecondArray, new_null_array},
     datatypes::{DataType, TimestampMicrosecondType},
 };
 use chrono::{DateTime, Datelike, Days, Duration, LocalResult, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
@@ -110,9 +110,10 @@ pub(super) fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
             let before = zone.offset_from_utc_datetime(&(midnight - Duration::days(1))).fix();
             let mut start = midnight.and_utc() - Duration::seconds(before.local_minus_utc().into());
             // The gap may have begun before midnight: then the day began with the change.
-            let minute = Duration::minutes(1);
-            while (start - minute).with_timezone(&zone).date_naive() >= day {
-                start -= minute;
+            for step in [Duration::minutes(1), Duration::seconds(1)] {
+                while (start - step).with_timezone(&zone).date_naive() >= day {
+                    start -= step;
+                }
             }
             start
         }
@@ -247,18 +248,26 @@ fn one_zone(instants: &TimestampMicrosecondArray, zone: &str, grain: Grain) -> R
     Ok(instants.iter().map(|at| buckets.of(at?)).collect())
 }
 
+/// Zones are few and come in runs, one for each file, so the last one is tried first.
 fn zone_by_row(instants: &TimestampMicrosecondArray, zones: &StringArray, grain: Grain) -> Result<Date32Array> {
     let (min, max) = bounds(instants);
-    let mut by_zone: HashMap<&str, Buckets> = HashMap::new();
-    for zone in zones.iter().flatten() {
-        if !by_zone.contains_key(zone) {
-            by_zone.insert(zone, Buckets::new(zone_named(zone)?, grain, min, max));
+    let mut known: Vec<(&str, Buckets)> = Vec::new();
+    let mut last = 0;
+    let mut periods = Date32Builder::with_capacity(instants.len());
+    for (at, zone) in instants.iter().zip(zones) {
+        let (Some(at), Some(zone)) = (at, zone) else {
+            periods.append_null();
+            continue;
+        };
+        if known.get(last).is_none_or(|(name, _)| *name != zone) {
+            last = known.iter().position(|(name, _)| *name == zone).unwrap_or(known.len());
+            if last == known.len() {
+                known.push((zone, Buckets::new(zone_named(zone)?, grain, min, max)));
+            }
         }
+        periods.append_option(known.get(last).and_then(|(_, buckets)| buckets.of(at)));
     }
-    if let (1, Some(buckets), 0) = (by_zone.len(), by_zone.values().next(), zones.null_count()) {
-        return Ok(instants.iter().map(|at| buckets.of(at?)).collect());
-    }
-    Ok(instants.iter().zip(zones).map(|(at, zone)| by_zone.get(zone?)?.of(at?)).collect())
+    Ok(periods.finish())
 }
 
 #[cfg(test)]
@@ -282,6 +291,8 @@ mod tests {
         ) {
             let instants: TimestampMicrosecondArray = steps.iter().map(|step| Some(start * 1_000_000 + step)).collect();
             let tabled = one_zone(&instants, zone.name(), grain).unwrap();
+            let zones: StringArray = instants.iter().map(|_| Some(zone.name())).collect();
+            prop_assert_eq!(&tabled, &zone_by_row(&instants, &zones, grain).unwrap());
             for (at, bucket) in instants.iter().zip(&tabled) {
                 prop_assert_eq!(bucket, plainly(at.unwrap(), zone, grain));
             }
@@ -309,6 +320,16 @@ mod tests {
         let instants: TimestampMicrosecondArray = [edge - 1, edge].into_iter().map(Some).collect();
         let days = one_zone(&instants, cairo.name(), Grain::Day).unwrap();
         assert_eq!(days.value(0) + 1, days.value(1));
+    }
+
+    #[test]
+    fn rows_of_several_zones_are_each_counted_in_their_own() {
+        let at = "2024-05-31T21:30:00Z".parse::<DateTime<Utc>>().unwrap().timestamp_micros();
+        let names = ["Africa/Nairobi", "UTC", "Africa/Nairobi"];
+        let instants = TimestampMicrosecondArray::from(vec![at; 3]);
+        let months = zone_by_row(&instants, &StringArray::from(names.to_vec()), Grain::Month).unwrap();
+        let month = |row| months.value_as_date(row).unwrap().to_string();
+        assert_eq!([month(0), month(1), month(2)], ["2024-06-01", "2024-05-01", "2024-06-01"]);
     }
 
     #[test]

@@ -158,6 +158,13 @@ async fn an_etag_changes_with_whatever_changes_the_answer() {
 }
 
 #[tokio::test]
+async fn a_running_query_may_move_between_threads() {
+    fn moves<T: Send>(_: &T) {}
+    let lake = Lake::of(&payments()).await;
+    moves(&lake.ask("revenue_per_site", &[]));
+}
+
+#[tokio::test]
 async fn limits_end_a_query_with_an_error_of_their_own() {
     let kind = async |limits: QueryLimits| {
         let error = Lake::of(&payments()).await.limited(limits).ask("revenue_per_site", &[]).await.unwrap_err();
