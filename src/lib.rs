@@ -15,9 +15,12 @@ pub mod payments;
 pub mod catalog;
 pub mod lake;
 
+pub mod query;
+
 pub mod ingest;
 
 pub mod http;
+
 pub mod server;
 pub mod telemetry;
 

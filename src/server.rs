@@ -26,6 +26,7 @@ use crate::{
     http::{AppState, router},
     ingest::{Ingest, IngestError},
     lake::{Lake, LakeError},
+    query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -63,6 +64,8 @@ pub enum ServerError {
         #[source]
         source: IngestError,
     },
+    #[error("cannot prepare the metrics")]
+    Queries(#[source] QueryError),
     #[error("cannot listen on {address}; --listen takes another address")]
     Address {
         address: String,
@@ -78,6 +81,7 @@ impl ServerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Catalog { source, .. } => source.kind(),
+            Self::Queries(source) => source.kind(),
             Self::Lake { source, .. } => source.kind(),
             Self::Uploads { source, .. } => source.kind(),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
@@ -95,13 +99,17 @@ impl Server {
         let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
         let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
         let ingest = Arc::new(ingest.map_err(failed)?);
+        let limits = QueryLimits::from(&config.query);
+        let engine = Arc::new(Engine::new(lake.root(), limits).map_err(ServerError::Queries)?);
+        let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
+        let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
         let taken = async {
             let listener = TcpListener::bind(&config.listen).await?;
             listener.local_addr().map(|local| (listener, format!("http://{local}")))
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
-        Ok(Self { address, state: AppState { catalog, config: Arc::new(config), lake, ingest }, listener })
+        Ok(Self { address, state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine }, listener })
     }
 
     /// Serves until the process is told to stop, and drains.

@@ -122,6 +122,12 @@ impl Parameters {
             .transpose()
     }
 
+    /// What nobody took, for a reader that knows its names only at run time.
+    #[must_use]
+    pub fn rest(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), Problem> {
         let Some((name, _)) = self.pairs.first() else {

@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod extract;
 mod health;
+mod metrics;
 mod middleware;
 mod page;
 pub mod problem;
@@ -27,7 +28,14 @@ pub use extract::{JsonObject, Parameters, PathSlug, invalid_parameter, unreadabl
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
 
-use crate::{catalog::Catalog, config::Config, error::ErrorKind, ingest::Ingest, lake::Lake};
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    error::ErrorKind,
+    ingest::Ingest,
+    lake::Lake,
+    query::{Engine, Metrics, ParameterLimits},
+};
 
 /// JSON bodies are a few fields; uploads set their own limit.
 const MAX_JSON_BYTES: usize = 64 << 10;
@@ -39,6 +47,14 @@ pub struct AppState {
     pub config: Arc<Config>,
     pub lake: Arc<Lake>,
     pub ingest: Arc<Ingest>,
+    pub metrics: Arc<Metrics>,
+    pub engine: Arc<Engine>,
+}
+
+impl AppState {
+    fn parameter_limits(&self) -> ParameterLimits {
+        ParameterLimits { max_rows: self.config.query.max_rows, ..ParameterLimits::default() }
+    }
 }
 
 /// Every route, and what wraps them: the last layer is the outermost.
@@ -50,6 +66,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/projects", get(projects::list_projects).post(projects::create_project))
         .route("/v1/projects/{slug}", get(projects::get_project).patch(projects::update_project))
         .route("/v1/uploads/{id}", get(uploads::get_upload))
+        .route("/v1/metrics", get(metrics::list_metrics))
+        .route("/v1/metrics/{name}", get(metrics::get_metric))
         .route("/v1/dataset-types", get(uploads::list_dataset_types))
         .route("/v1/templates/ELECTRICITY_PAYMENT.csv", get(uploads::get_template))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))

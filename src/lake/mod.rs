@@ -5,6 +5,7 @@ mod file;
 mod log;
 mod materialise;
 mod place;
+pub mod scan;
 pub mod snapshot;
 mod store;
 
