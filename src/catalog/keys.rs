@@ -165,7 +165,7 @@ impl Catalog {
 /// A new prefix, and the whole key that holds it.
 fn random_key() -> Result<(String, String), CatalogError> {
     let mut bytes = [0u8; PREFIX_CHARS + SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| CatalogError::NoRandomness(std::io::Error::other(error)))?;
+    getrandom::fill(&mut bytes).map_err(CatalogError::NoRandomness)?;
     let (prefix, secret) = bytes.split_at(PREFIX_CHARS);
     let prefix: String = prefix.iter().map(|byte| char::from(PREFIX_LETTERS[usize::from(byte & 31)])).collect();
     let key = format!("wl_{prefix}_{}", hex::encode(secret));

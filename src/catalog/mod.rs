@@ -1,4 +1,4 @@
-//! The catalogue: projects, keys and uploads, in one SQLite file. The only user of sqlx.
+//! The catalogue: projects, keys and uploads, in one `SQLite` file. The only user of sqlx.
 //!
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
@@ -6,6 +6,7 @@ mod codes;
 mod keys;
 mod project_text;
 mod projects;
+mod upload_record;
 mod uploads;
 
 use std::{fs, io, path::Path, time::Duration};
@@ -20,7 +21,8 @@ pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use keys::{ApiKey, NewKey};
 pub use project_text::{FieldError, ProjectText};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
-pub use uploads::{MAX_PAGE, OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
+pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
+pub use uploads::MAX_PAGE;
 
 use crate::{
     error::ErrorKind,
@@ -29,7 +31,7 @@ use crate::{
 
 /// How long a statement waits for another process's write before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Readers beside one writer; SQLite has one writer whatever this is.
+/// Readers beside one writer; `SQLite` has one writer whatever this is.
 const MAX_CONNECTIONS: u32 = 8;
 /// A catalogue holds at most so many projects, and so many keys, so that a list of all has a bound.
 pub const MAX_RECORDS: u32 = 10_000;
@@ -139,8 +141,8 @@ pub enum CatalogError {
     },
     #[error("the catalogue holds a {what} that this version cannot read: {value:?}")]
     Unreadable { what: &'static str, value: String },
-    #[error("the system gave no random bytes")]
-    NoRandomness(#[source] io::Error),
+    #[error("the system gave no random bytes: {0}")]
+    NoRandomness(getrandom::Error),
 }
 
 impl CatalogError {
@@ -157,7 +159,7 @@ impl CatalogError {
     }
 }
 
-/// The kind of a database error, by SQLite's primary result code (<https://www.sqlite.org/rescode.html>).
+/// The kind of a database error, by `SQLite`'s primary result code (<https://www.sqlite.org/rescode.html>).
 fn sql_kind(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Database(database) => {

@@ -1,13 +1,14 @@
-//! Uploads: what came in, from whom, and what became of it.
+//! Uploads in the catalogue: their SQL.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Page, from_micros, now, read, sql};
+use super::{
+    Catalog, CatalogError, Page, UploadFacts, UploadFilter, UploadRecord, UploadStatus, from_micros, read, sql,
+};
 use crate::ids::{ProjectSlug, UploadId};
 
 /// The most uploads on one page of a list.
@@ -16,140 +17,6 @@ pub const MAX_PAGE: u32 = 200;
 const MAX_FACTS: u32 = 100_000;
 /// More than a server can have under way at once.
 const MAX_UNFINISHED: u32 = 10_000;
-
-/// What to do with a file that has bad rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Nothing of the file lands.
-    #[default]
-    RejectFile,
-    /// The good rows land; the bad ones are kept beside.
-    SkipRows,
-}
-
-impl OnError {
-    pub const NAMES: [&'static str; 2] = ["reject_file", "skip_rows"];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RejectFile => "reject_file",
-            Self::SkipRows => "skip_rows",
-        }
-    }
-}
-
-impl FromStr for OnError {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "reject_file" => Ok(Self::RejectFile),
-            "skip_rows" => Ok(Self::SkipRows),
-            _ => Err(format!("{text:?} is not one of {}", Self::NAMES.join(", "))),
-        }
-    }
-}
-
-/// How far an upload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UploadStatus {
-    /// Its bytes are coming in, or are being checked.
-    Receiving,
-    /// Checked and staged; on its way into the lake. After a crash, the lake's log says whether it got there.
-    Committing,
-    /// Its rows are in the lake.
-    Committed,
-    /// Refused for its content. Nothing of it is in the lake; its original and its errors are kept.
-    Rejected,
-    /// Ended by a failure of ours. Nothing of it is in the lake.
-    Failed,
-}
-
-impl UploadStatus {
-    pub const NAMES: [&'static str; 5] = ["receiving", "committing", "committed", "rejected", "failed"];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Receiving => "receiving",
-            Self::Committing => "committing",
-            Self::Committed => "committed",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl FromStr for UploadStatus {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "receiving" => Ok(Self::Receiving),
-            "committing" => Ok(Self::Committing),
-            "committed" => Ok(Self::Committed),
-            "rejected" => Ok(Self::Rejected),
-            "failed" => Ok(Self::Failed),
-            _ => Err(format!("{text:?} is not one of {}", Self::NAMES.join(", "))),
-        }
-    }
-}
-
-impl fmt::Display for UploadStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One upload, as the catalogue holds it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct UploadRecord {
-    pub id: UploadId,
-    /// Ordered by slug.
-    pub projects: Vec<ProjectSlug>,
-    pub dataset_name: String,
-    pub dataset_type: String,
-    pub data_provider: String,
-    pub file_name: String,
-    pub on_error: OnError,
-    pub status: UploadStatus,
-    /// Of the bytes as they came, in hexadecimal.
-    pub sha256: String,
-    /// The size of the file as it came.
-    pub bytes: u64,
-    pub received_at: DateTime<Utc>,
-    /// Of committed uploads only, as is `lake_version`.
-    pub committed_at: Option<DateTime<Utc>>,
-    pub lake_version: Option<u64>,
-    /// Counts, months, warnings and errors, as the API answers them.
-    pub report: Value,
-    /// The key that sent it.
-    pub key_prefix: String,
-}
-
-/// Which uploads to list; `None` is any.
-#[derive(Clone, Debug, Default)]
-pub struct UploadFilter {
-    pub project: Option<ProjectSlug>,
-    pub status: Option<UploadStatus>,
-    pub dataset_name: Option<String>,
-    /// Received at or after.
-    pub from: Option<DateTime<Utc>>,
-    /// Received before.
-    pub to: Option<DateTime<Utc>>,
-}
-
-/// What a query may say of a committed upload, once for each of its projects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UploadFacts {
-    pub id: UploadId,
-    pub project: ProjectSlug,
-    pub dataset_name: String,
-    pub committed_at: DateTime<Utc>,
-}
 
 /// `projects` comes as a JSON array in the order of the slugs, because a row holds one value a column.
 const SELECT_ONE: &str = "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
@@ -405,34 +272,9 @@ fn json_set(projects: &[ProjectSlug]) -> String {
     Value::from(set.into_iter().collect::<Vec<_>>()).to_string()
 }
 
-/// SQLite's integers are signed; sizes and versions stay far below the difference.
+/// `SQLite`'s integers are signed; sizes and versions stay far below the difference.
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-impl UploadRecord {
-    /// A record of an upload that starts now.
-    #[must_use]
-    pub fn starting(projects: Vec<ProjectSlug>, dataset_name: String, file_name: String, key_prefix: String) -> Self {
-        let projects: BTreeSet<ProjectSlug> = projects.into_iter().collect();
-        Self {
-            id: UploadId::new(),
-            projects: projects.into_iter().collect(),
-            dataset_name,
-            dataset_type: "electricity_payments".to_owned(),
-            data_provider: "user".to_owned(),
-            file_name,
-            on_error: OnError::default(),
-            status: UploadStatus::Receiving,
-            sha256: String::new(),
-            bytes: 0,
-            received_at: now(),
-            committed_at: None,
-            lake_version: None,
-            report: Value::Null,
-            key_prefix,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -440,7 +282,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{NewProject, ProjectChange, ProjectKind};
+    use crate::catalog::{NewProject, ProjectChange, ProjectKind, now};
 
     fn slug(text: &str) -> ProjectSlug {
         text.parse().unwrap()

@@ -20,7 +20,7 @@ pub(super) enum Action {
         slug: String,
         #[arg(long)]
         name: String,
-        /// mini_grid or shs.
+        /// `mini_grid` or `shs`.
         #[arg(long)]
         kind: String,
         /// What its amounts are in: an ISO 4217 code, such as KES.

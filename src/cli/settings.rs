@@ -45,7 +45,7 @@ impl ServerFlags {
 /// The flags of the commands that work on the data folder.
 #[derive(Args)]
 pub(super) struct DataFlags {
-    /// The data folder; else WATTLAKE_DATA_DIR, else the settings file's, else ./wattlake-data.
+    /// The data folder; else `WATTLAKE_DATA_DIR`, else the settings file's, else ./wattlake-data.
     #[arg(long, global = true, value_name = "FOLDER")]
     data_dir: Option<String>,
     /// A TOML file of settings; ./wattlake.toml where it is there.

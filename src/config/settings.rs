@@ -155,9 +155,9 @@ fn bytes(text: &str) -> Option<u64> {
 
 fn shown(bytes: u64) -> String {
     match bytes {
-        GIB.. if bytes % GIB == 0 => format!("{}GiB", bytes / GIB),
-        0x0010_0000.. if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
-        1024.. if bytes % 1024 == 0 => format!("{}KiB", bytes >> 10),
+        GIB.. if bytes.is_multiple_of(GIB) => format!("{}GiB", bytes / GIB),
+        0x0010_0000.. if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        1024.. if bytes.is_multiple_of(1024) => format!("{}KiB", bytes >> 10),
         _ => bytes.to_string(),
     }
 }

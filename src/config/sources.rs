@@ -67,12 +67,12 @@ impl Sources {
                 values.insert(key, (value, path.display().to_string()));
             }
         }
-        for (variable, value) in self.variables {
+        for (variable, text) in self.variables {
             let setting = SETTINGS.iter().find(|setting| setting.variable == variable).ok_or_else(|| {
                 let names = SETTINGS.iter().map(|setting| setting.variable.as_str());
                 ConfigError(format!("there is no setting {variable}{}", did_you_mean(nearest(&variable, names))))
             })?;
-            values.insert(setting.key, (value, variable));
+            values.insert(setting.key, (text, variable));
         }
         for (key, value) in self.flags {
             values.insert(key, (value, format!("--{}", key.replace(['.', '_'], "-"))));

@@ -31,7 +31,7 @@ use crate::error::ErrorKind;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 /// How long a browser may remember a preflight.
-const CORS_MAX_AGE: Duration = Duration::from_secs(600);
+const CORS_MAX_AGE: Duration = Duration::from_mins(10);
 
 /// Where authentication leaves the key's prefix for the log line.
 #[derive(Clone, Default)]
@@ -129,13 +129,10 @@ impl Drop for LogLine {
 
 /// Ends a request whose answer has not started in time.
 pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = format!("the answer took more than {} seconds and was given up", limit.as_secs());
-            Problem::new(ErrorKind::Timeout, "request_timeout", detail).into_response()
-        }
-    }
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = format!("the answer took more than {} seconds and was given up", limit.as_secs());
+        Problem::new(ErrorKind::Timeout, "request_timeout", detail).into_response()
+    })
 }
 
 /// Gives up a body that stops coming.
@@ -144,6 +141,7 @@ pub(super) async fn limit_idle_body(State(limit): State<Duration>, request: Requ
 }
 
 /// A panic is our defect; its text may quote data, so it goes to the log alone.
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
 pub(super) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
@@ -179,4 +177,49 @@ pub(super) fn cors(origins: &[String]) -> CorsLayer {
         ])
         .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
         .max_age(CORS_MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::to_bytes, routing::get};
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn ask(router: Router) -> (u16, HeaderMap, String) {
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, headers, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_quotes_nothing_and_has_a_request_id() {
+        let router = Router::new()
+            .route("/", get(async || -> String { panic!("meter 00123 is odd") }))
+            .layer(CatchPanicLayer::custom(answer_panic))
+            .layer(axum::middleware::from_fn(observe));
+        let (status, headers, body) = ask(router).await;
+        assert_eq!(status, 500);
+        assert!(headers.contains_key(REQUEST_ID));
+        assert!(body.contains("/problems/internal") && !body.contains("00123"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_start_in_time_is_given_up() {
+        let slow = get(async || tokio::time::sleep(Duration::from_secs(60)).await);
+        let limit = axum::middleware::from_fn_with_state(Duration::from_millis(50), limit_time);
+        let (status, _, body) = ask(Router::new().route("/", slow).layer(limit)).await;
+        assert_eq!(status, 408);
+        assert!(body.contains("/problems/request_timeout"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_an_etag_may_be_kept_and_asked_for_again() {
+        let tagged = get(async || ([(header::ETAG, "\"1\"")], "x"));
+        let (_, headers, _) = ask(Router::new().route("/", tagged).layer(axum::middleware::from_fn(observe))).await;
+        assert_eq!(headers[header::CACHE_CONTROL], "private, no-cache");
+    }
 }

@@ -1,1 +1,224 @@
+//! The real router on a temporary folder and a free port, and one type for each kind of caller.
 
+use std::{
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use wattlake::{
+    access::Role,
+    catalog::{Catalog, NewKey},
+    config::{Config, Sources},
+    http::{AppState, router},
+    server::serve,
+};
+
+/// A server in this process; it stops when it is dropped.
+pub struct TestServer {
+    pub address: String,
+    pub catalog: Catalog,
+    pub folder: tempfile::TempDir,
+    pub admin: NewKey,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<()>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server with some settings changed.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Sources::default().load().unwrap().config;
+        config.data_dir = folder.path().to_owned();
+        change(&mut config);
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        let admin = catalog.create_key("test", Role::Admin).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let state = AppState { catalog: catalog.clone(), config: Arc::new(config) };
+        let served = tokio::spawn(async move {
+            let http = state.config.http.clone();
+            serve(listener, router(state), &http, async { drop(stopped.await) }).await;
+        });
+        Self { address, catalog, folder, admin, stop: Some(stop), served }
+    }
+
+    pub fn admin(&self) -> Admin<'_> {
+        Admin { server: self, client: reqwest::Client::new() }
+    }
+
+    pub fn anonymous(&self) -> Anonymous<'_> {
+        Anonymous { server: self, client: reqwest::Client::new() }
+    }
+
+    /// `host:port`, for those who speak HTTP by hand.
+    pub fn host(&self) -> &str {
+        self.address.trim_start_matches("http://")
+    }
+
+    /// Tells the server to stop, without waiting for it.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until it has drained.
+    pub async fn stopped(self) {
+        self.served.await.unwrap();
+    }
+}
+
+/// Holds an administrator's key.
+pub struct Admin<'a> {
+    server: &'a TestServer,
+    client: reqwest::Client,
+}
+
+impl Admin<'_> {
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.server.address)).bearer_auth(&self.server.admin.secret)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(&body).send().await.unwrap()).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        Answer::of(self.request(Method::PATCH, path).json(&body).send().await.unwrap()).await
+    }
+
+    /// A project with the slug, in KES.
+    pub async fn make_project(&self, slug: &str) {
+        let answer = self.post("/v1/projects", project(slug)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    }
+}
+
+/// The body that makes a project.
+pub fn project(slug: &str) -> Value {
+    serde_json::json!({"slug": slug, "name": "Kitobo", "kind": "mini_grid", "currency": "KES",
+        "time_zone": "Africa/Nairobi", "country": "KE"})
+}
+
+/// Holds no key, or one that was made up.
+pub struct Anonymous<'a> {
+    server: &'a TestServer,
+    client: reqwest::Client,
+}
+
+impl Anonymous<'_> {
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.client.get(format!("{}{path}", self.server.address)).send().await.unwrap()).await
+    }
+
+    pub async fn get_with(&self, path: &str, authorization: &str) -> Answer {
+        let request = self.client.get(format!("{}{path}", self.server.address));
+        Answer::of(request.header(header::AUTHORIZATION, authorization).send().await.unwrap()).await
+    }
+}
+
+/// An answer, read to its end.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: header::HeaderMap,
+    pub text: String,
+    /// `Null` where the text is not JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { status, headers, text, body }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts that it is a problem of that status and code.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["type"], format!("/problems/{code}"), "{}", self.text);
+        assert_eq!(self.body["status"], status);
+        assert!(self.body["detail"].is_string());
+    }
+}
+
+/// The real command, with an environment that has no settings in it.
+pub fn wattlake(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wattlake"));
+    command.args(arguments).current_dir(folder).env_clear();
+    command
+}
+
+/// Runs the real command to its end.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    wattlake(folder, arguments).output().unwrap()
+}
+
+/// What a command wrote to stdout; it must have succeeded.
+#[track_caller]
+pub fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `wattlake serve` as a process of its own; it is killed when it is dropped.
+pub struct Process {
+    child: Child,
+    pub address: String,
+}
+
+impl Process {
+    pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut command = wattlake(folder, &["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.trim().strip_prefix("wattlake listens on ").expect("the address on the first line").to_owned();
+        Self { child, address }
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// The exit code, which must come within ten seconds.
+    pub fn wait(mut self) -> Option<i32> {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(10) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server did not end");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,5 +1,8 @@
 //! The promises of the whole: one binary, because each links the engine.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
+
 mod cli;
 mod harness;
 mod projects;

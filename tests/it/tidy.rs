@@ -1,1 +1,138 @@
+//! Holds the source to its own rules: imports run downward, files stay short.
 
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What each module may import from the crate; `ARCHITECTURE.md` has the same table.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("ids", &[]),
+    ("nearest", &[]),
+    ("durable", &[]),
+    ("config", &["nearest"]),
+    ("access", &["ids"]),
+    ("payments", &["error", "ids", "nearest"]),
+    ("catalog", &["access", "error", "ids", "nearest"]),
+    ("lake", &["access", "config", "durable", "error", "ids", "payments"]),
+    ("query", &["access", "catalog", "config", "error", "ids", "lake", "nearest", "payments"]),
+    ("ingest", &["access", "catalog", "config", "durable", "error", "ids", "lake", "payments", "query"]),
+    ("http", &["access", "catalog", "config", "error", "ids", "ingest", "lake", "nearest", "payments", "query"]),
+    ("telemetry", &["config"]),
+    ("server", &["catalog", "config", "error", "http", "ingest", "lake", "query"]),
+    ("demo", &["access", "catalog", "config", "error", "ids", "ingest", "server"]),
+    ("cli", &["access", "catalog", "config", "demo", "error", "http", "ids", "ingest", "server", "telemetry"]),
+];
+
+/// Lines of code, without those of the tests at a file's end.
+const MAX_LINES: usize = 400;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let (mut folders, mut files) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
+        }
+    }
+    files
+}
+
+/// The text before the tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text)
+}
+
+/// The top-level module that a file of `src` belongs to; `None` for `lib.rs` and `main.rs`.
+fn module_of(path: &Path) -> Option<String> {
+    let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+    (first != "lib" && first != "main").then(|| first.to_owned())
+}
+
+/// The modules that `crate::` names anywhere in a file's code: `crate::a::B`, `crate::{a::B, c}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in code.split("crate::").skip(1) {
+        let word = |text: &str| -> String {
+            text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()
+        };
+        let Some(group) = line.strip_prefix('{') else {
+            found.push(word(line));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = String::new();
+        for c in group.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => found.push(word(&std::mem::take(&mut item))),
+                _ => {}
+            }
+            if depth == 0 && c != ',' {
+                item.push(c);
+            }
+        }
+        found.push(word(&item));
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn imports_run_downward_only() {
+    let table: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let Some(module) = module_of(&path) else { continue };
+        let Some(allowed) = table.get(module.as_str()) else {
+            wrong.push(format!("{}: the module {module} is not in the table", path.display()));
+            continue;
+        };
+        for import in imports(code(&text)) {
+            if import != module && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{}: {module} may not import {import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_cycle() {
+    // Each module stands below those that import it, so the table in its own order is a proof.
+    for (place, (module, allowed)) in MAY_IMPORT.iter().enumerate() {
+        for import in *allowed {
+            let below = MAY_IMPORT.iter().take(place).any(|(name, _)| name == import);
+            assert!(below, "{module} imports {import}, which does not stand above it in the table");
+        }
+    }
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    for (path, text) in sources() {
+        let lines = code(&text).lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines; {MAX_LINES} is the most", path.display());
+    }
+}
+
+#[test]
+fn one_module_uses_sqlx_and_one_reads_the_environment() {
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let code = code(&text);
+        for (needle, home) in [("sqlx::", "catalog"), ("std::env::var", "config"), ("deltalake_core::", "lake")] {
+            assert!(!code.contains(needle) || module.as_deref() == Some(home), "{} uses {needle}", path.display());
+        }
+    }
+}
