@@ -1,28 +1,58 @@
-//! Embeds the metrics: every `queries/<name>.sql` becomes an entry of one array, so that a new file is a new endpoint.
+//! Embeds files, so that one binary is all there is: every `queries/<name>.sql`, so that a new file is a new endpoint, and
+//! every file of `data/demo/`.
 
-use std::{env, error::Error, fmt::Write, fs, path::Path};
+use std::{
+    env,
+    error::Error,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 // Cargo hands a build script its folders in the environment; Wattlake itself reads its own in config.rs alone.
 #[allow(clippy::disallowed_methods)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=queries");
-    let root = env::var("CARGO_MANIFEST_DIR")?;
-    let mut files = Vec::new();
-    for entry in fs::read_dir(Path::new(&root).join("queries"))? {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let metrics = files(&root.join("queries"), "sql")?;
+    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    write_table(&out.join("metric_files.rs"), &metrics, "include_str", name)?;
+
+    let demo = root.join("data/demo");
+    let name = |path: &Path| path.strip_prefix(&demo).unwrap_or(path).to_string_lossy().into_owned();
+    write_table(&out.join("demo_files.rs"), &files(&demo, "csv")?, "include_bytes", name)
+}
+
+/// The files of a folder and the folders in it, of one kind, in order.
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "sql") {
-            files.push(path);
+        if path.is_dir() {
+            found.extend(files(&path, extension)?);
+        } else if path.extension().is_some_and(|other| other == extension) {
+            println!("cargo:rerun-if-changed={}", path.display());
+            found.push(path);
         }
     }
-    files.sort();
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a Rust array of (name, content).
+fn write_table(
+    to: &Path,
+    files: &[PathBuf],
+    include: &str,
+    name: impl Fn(&Path) -> String,
+) -> Result<(), Box<dyn Error>> {
     let mut code = String::from("[\n");
     for path in files {
-        println!("cargo:rerun-if-changed={}", path.display());
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        writeln!(code, "    ({name:?}, include_str!({:?})),", path.display().to_string())?;
+        writeln!(code, "    ({:?}, {include}!({:?})),", name(path), path.display().to_string())?;
     }
     code.push(']');
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("metric_files.rs"), code)?;
-    Ok(())
+    Ok(fs::write(to, code)?)
 }
