@@ -1,4 +1,4 @@
-//! The words of STATUS and PAYMENT_SOURCE, and what they stand for. The lists are files in `data/`, so that a word of
+//! The words of `STATUS` and `PAYMENT_SOURCE`, and what they stand for. The lists are files in `data/`, so that a word of
 //! another payment provider or language is one line and no code.
 
 use std::{collections::HashMap, sync::LazyLock};
