@@ -185,8 +185,8 @@ fn a_row_over_the_limit_ends_the_file() {
     assert_eq!(decode_from(file(&[&longest, GOOD]).replace('\n', "\r\n").as_bytes(), limits).unwrap().lines, [2, 3]);
     let errors = refusal_within(file(&[GOOD, &format!("{longest}x")]), limits);
     assert_eq!((codes(&errors), errors[0].line), (vec![code::ROW_TOO_LONG], 3));
-    let open = format!("{}\n", with("NOTES", "\"open")).repeat(9);
-    let errors = refusal_within(format!("{HEADER}\n{GOOD}\n{open}"), limits);
+    let open = with("NOTES", "\"open");
+    let errors = refusal_within(file(&[GOOD, &open, GOOD, GOOD, GOOD, GOOD]), limits);
     assert!(codes(&errors) == [code::ROW_TOO_LONG] && errors[0].message.contains("line 3"), "{errors:?}");
 }
 

@@ -8,7 +8,7 @@ mod rows;
 use std::io::Read;
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{AsArray, RecordBatch},
     compute::{cast, concat_batches},
     datatypes::DataType,
 };

@@ -53,13 +53,14 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     if bytes.is_empty() {
         return;
     }
+    let length = bytes.len();
     match mutation {
-        Mutation::Flip(at, byte) => bytes[at.index(bytes.len())] = *byte,
-        Mutation::Insert(at, byte) => bytes.insert(at.index(bytes.len()), *byte),
+        Mutation::Flip(at, byte) => bytes[at.index(length)] = *byte,
+        Mutation::Insert(at, byte) => bytes.insert(at.index(length), *byte),
         Mutation::Delete(at) => {
-            bytes.remove(at.index(bytes.len()));
+            bytes.remove(at.index(length));
         }
-        Mutation::Cut(at) => bytes.truncate(at.index(bytes.len())),
+        Mutation::Cut(at) => bytes.truncate(at.index(length)),
     }
 }
 
