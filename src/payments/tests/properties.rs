@@ -49,18 +49,18 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
-    if bytes.is_empty() {
-        return;
-    }
-    let length = bytes.len();
-    match mutation {
-        Mutation::Flip(at, byte) => bytes[at.index(length)] = *byte,
-        Mutation::Insert(at, byte) => bytes.insert(at.index(length), *byte),
-        Mutation::Delete(at) => {
-            bytes.remove(at.index(length));
+fn mutate(bytes: &mut Vec<u8>, mutations: &[Mutation]) {
+    for mutation in mutations {
+        let length = bytes.len();
+        match mutation {
+            _ if length == 0 => {}
+            Mutation::Flip(at, byte) => bytes[at.index(length)] = *byte,
+            Mutation::Insert(at, byte) => bytes.insert(at.index(length), *byte),
+            Mutation::Delete(at) => {
+                bytes.remove(at.index(length));
+            }
+            Mutation::Cut(at) => bytes.truncate(at.index(length)),
         }
-        Mutation::Cut(at) => bytes.truncate(at.index(length)),
     }
 }
 
@@ -105,7 +105,7 @@ proptest! {
     #[test]
     fn every_record_of_a_damaged_file_is_accepted_or_rejected(mutations in prop::collection::vec(mutation(), 1..6)) {
         let mut bytes = good_file();
-        mutations.iter().for_each(|mutation| mutate(&mut bytes, mutation));
+        mutate(&mut bytes, &mutations);
         match outcome(decode_from(bytes.as_slice(), Limits::default())) {
             Ok(decoded) => prop_assert_eq!(decoded.summary.read, count_records(&bytes) - 1),
             Err(errors) => prop_assert!(!errors.is_empty()),
@@ -117,14 +117,14 @@ proptest! {
         let mut bytes = good_file();
         let head = HEADER.len() + 1;
         let mut tail = bytes.split_off(head);
-        mutations.iter().for_each(|mutation| mutate(&mut tail, mutation));
+        mutate(&mut tail, &mutations);
         bytes.extend(tail);
         let Ok(decoded) = outcome(decode_from(bytes.as_slice(), Limits::default())) else { return Ok(()) };
         let accepted = decoded.lines.iter().copied().zip(decoded.bytes.iter().copied());
         let rejected = decoded.rejected.iter().map(|row| (row.line, row.byte));
         for (line, byte) in accepted.chain(rejected) {
             let before = &bytes[..usize::try_from(byte).unwrap()];
-            prop_assert_eq!(before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1, line);
+            prop_assert_eq!(memchr::memchr_iter(b'\n', before).count() as u64 + 1, line);
             prop_assert_eq!(before.last(), Some(&b'\n'));
         }
         for error in decoded.rejected.iter().flat_map(|row| &row.errors) {
@@ -139,7 +139,7 @@ proptest! {
         row_bytes in 120_usize..400,
     ) {
         let mut bytes = good_file();
-        mutations.iter().for_each(|mutation| mutate(&mut bytes, mutation));
+        mutate(&mut bytes, &mutations);
         let limits = Limits { row_bytes, ..Limits::default() };
         let pieces = Pieces { bytes: &bytes, lengths: &lengths, turn: 0 };
         prop_assert_eq!(outcome(decode_from(pieces, limits)), outcome(decode_from(bytes.as_slice(), limits)));
