@@ -79,7 +79,8 @@ const TOO_LARGE: AmountFault =
 /// What kind of mistake a text is that is not an amount.
 fn explain(text: &str) -> AmountFault {
     let fault = |code, message| AmountFault { code, message };
-    let unsigned = text.trim().trim_start_matches(['-', '+']);
+    let trimmed = text.trim();
+    let unsigned = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
     let has_digit = text.contains(|c: char| c.is_ascii_digit());
     if !has_digit {
         return fault(code::BAD_AMOUNT, "this is not a number; write digits with an optional point, such as 1250.50");

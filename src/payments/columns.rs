@@ -14,6 +14,7 @@ use super::{
 
 /// One accepted row: the values of [`FILE_SCHEMA`] that differ from row to row. Optional text is none where blank.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_field_names, reason = "the names are those of the columns")]
 pub(super) struct Payment<'a> {
     pub(super) site: &'a str,
     pub(super) payment_id: &'a str,

@@ -51,10 +51,10 @@ impl Layout {
         }
         let names: Vec<String> =
             (0..record.len()).map(|field| String::from_utf8_lossy(record.field(field)).into_owned()).collect();
-        if let [only] = names.as_slice() {
-            if let Some(error) = wrong_delimiter(record, only) {
-                return Err(vec![error]);
-            }
+        if let [only] = names.as_slice()
+            && let Some(error) = wrong_delimiter(record, only)
+        {
+            return Err(vec![error]);
         }
         let mut check =
             Check { record, places: [None; COLUMNS.len()], meant: [false; COLUMNS.len()], errors: Vec::new() };

@@ -222,20 +222,20 @@ impl<R: Read> Records<R> {
             format!("; a quote that opens on line {} is not closed by then", self.line + breaks)
         });
         let message = format!("the row is longer than {} bytes{hint}", self.row_bytes);
-        self.malformed(code::ROW_TOO_LONG, self.line, self.byte, message)
+        malformed(code::ROW_TOO_LONG, self.line, self.byte, message)
     }
 
     fn unterminated(&self, at: usize, breaks: u64) -> RecordError {
         let message = "a quote opens here and never closes: close it, or double it if it is meant as text. \
                        Nothing after it can be read. If the file was cut off, export it again"
             .to_owned();
-        self.malformed(code::UNTERMINATED_QUOTE, self.line + breaks, self.byte + at as u64, message)
+        malformed(code::UNTERMINATED_QUOTE, self.line + breaks, self.byte + at as u64, message)
     }
+}
 
-    fn malformed(&self, code: &str, line: u64, byte: u64, message: String) -> RecordError {
-        let error = RowError { line, byte, column: None, code: code.to_owned(), value: None, message };
-        RecordError::Malformed(Box::new(error))
-    }
+fn malformed(code: &str, line: u64, byte: u64, message: String) -> RecordError {
+    let error = RowError { line, byte, column: None, code: code.to_owned(), value: None, message };
+    RecordError::Malformed(Box::new(error))
 }
 
 /// What the start of the unread bytes is.

@@ -28,7 +28,7 @@ pub(super) struct RowDecoder {
     not_after_micros: i64,
     limits: Limits,
     settlements: Remembered<Settlement>,
-    sources: Remembered<&'static str>,
+    sources: Remembered<Option<&'static str>>,
 }
 
 /// The values of a row, by the definition's columns; empty where the file has no such column.
@@ -182,7 +182,7 @@ impl RowDecoder {
             amount: numbers.amount,
             transaction_charges: numbers.charges,
             payment_source,
-            source,
+            source: source.unwrap_or(words::OTHER_SOURCE),
             reference_id: optional(Column::ReferenceId),
             account_type: optional(Column::AccountType),
             status,
@@ -195,7 +195,7 @@ impl RowDecoder {
         if settlement == Settlement::Unknown {
             self.warnings.count(Concern::UnknownStatus, Column::Status, status.unwrap_or_default(), line);
         }
-        if let (words::OTHER_SOURCE, Some(spelling)) = (source, payment_source) {
+        if let (None, Some(spelling)) = (source, payment_source) {
             let from = if optional(Column::PaymentSource).is_some() { Column::PaymentSource } else { Column::Source };
             self.warnings.count(Concern::UnknownSource, from, spelling, line);
         }

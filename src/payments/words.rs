@@ -1,4 +1,4 @@
-//! The words of STATUS and PAYMENT_SOURCE, and what they stand for. The lists are files in `data/`, so that a word of
+//! The words of `STATUS` and `PAYMENT_SOURCE`, and what they stand for. The lists are files in `data/`, so that a word of
 //! another payment provider or language is one line and no code.
 
 use std::{collections::HashMap, sync::LazyLock};
@@ -55,13 +55,14 @@ pub fn settlement(status: &str) -> Settlement {
     STATUS_WORDS.get(&key(status)).copied().unwrap_or(Settlement::Unknown)
 }
 
-/// The one name of a payment source, such as `mtn_momo` for `MTN MoMo`; [`UNKNOWN_SOURCE`] for blank.
+/// The one name of a payment source, such as `mtn_momo` for `MTN MoMo`; [`UNKNOWN_SOURCE`] for blank, and none for a
+/// spelling that is not listed, which is kept as [`OTHER_SOURCE`].
 #[must_use]
-pub fn source(spelling: &str) -> &'static str {
+pub fn source(spelling: &str) -> Option<&'static str> {
     if spelling.trim().is_empty() {
-        return UNKNOWN_SOURCE;
+        return Some(UNKNOWN_SOURCE);
     }
-    SOURCES.get(&key(spelling)).copied().unwrap_or(OTHER_SOURCE)
+    SOURCES.get(&key(spelling)).copied()
 }
 
 /// The form in which spellings are compared: upper case, letters and digits only. `M-Pesa` and `mpesa` are the same.
@@ -145,11 +146,11 @@ mod tests {
             ("VOUCHER", "voucher"),
             ("", "unknown"),
             (" ", "unknown"),
-            ("barter", "other"),
-            ("--", "other"),
+            ("Other", "other"),
         ] {
-            assert_eq!(source(spelling), expected, "{spelling}");
+            assert_eq!(source(spelling), Some(expected), "{spelling}");
         }
+        assert_eq!((source("barter"), source("--")), (None, None));
     }
 
     #[test]
@@ -174,9 +175,9 @@ mod tests {
         let mut remembered = Remembered::new(source);
         for round in 0..3 {
             for n in 0..100 {
-                assert_eq!(remembered.get(&format!("voucher{}", "-".repeat(n))), "voucher", "{round}");
+                assert_eq!(remembered.get(&format!("voucher{}", "-".repeat(n))), Some("voucher"), "{round}");
             }
         }
-        assert!(remembered.seen.len() <= Remembered::<&str>::CAPACITY);
+        assert!(remembered.seen.len() <= Remembered::<Option<&str>>::CAPACITY);
     }
 }
