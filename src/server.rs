@@ -115,16 +115,21 @@ impl Server {
     /// Serves until the process is told to stop, and drains.
     pub async fn run(self) -> Result<(), ServerError> {
         let stop = stop_signal().map_err(ServerError::Signal)?;
+        self.run_until(stop).await;
+        Ok(())
+    }
+
+    /// Serves until `stop` resolves, and drains.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
         serve(self.listener, router(self.state), &config.http, stop).await;
         catalog.close().await;
-        Ok(())
     }
 }
 
 /// Serves until `stop` resolves; then accepts no more, lets requests under way end within the drain timeout, and cuts
 /// off those that do not.
-pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
+async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
     let mut http = http1::Builder::new();
     // hyper starts the header timer when it waits for a request, so an idle connection ends after the same time.
     http.timer(TokioTimer::new())
