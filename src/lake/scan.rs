@@ -260,3 +260,72 @@ pub fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
     paths.dedup();
     paths
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        logical_expr::{col, lit},
+        prelude::SessionContext,
+    };
+
+    use super::*;
+
+    fn table() -> PaymentsTable {
+        let file = |project: &str, month: &str, bytes: u64| ScanFile {
+            file: Arc::new(LakeFile {
+                path: format!("{project}/{month}"),
+                project: project.parse().unwrap(),
+                month: month.parse().unwrap(),
+                bytes,
+                rows: 1,
+            }),
+            time_zone: chrono_tz::UTC,
+        };
+        let files =
+            vec![file("a", "2024-04", 10), file("a", "2024-05", 40), file("b", "2024-05", 25), file("c", "2024-06", 5)];
+        PaymentsTable::new(ObjectStoreUrl::local_filesystem(), files)
+    }
+
+    fn kept(filters: &[Expr]) -> Vec<String> {
+        // The test needs a planner of expressions and runs no query.
+        #[allow(clippy::disallowed_methods)]
+        let state = SessionContext::new().state();
+        let files = table().prune(&state, filters).unwrap();
+        files.into_iter().map(|scan| scan.file.path.clone()).collect()
+    }
+
+    #[test]
+    fn filters_on_project_month_and_time_drop_files_unopened() {
+        assert_eq!(kept(&[]).len(), 4);
+        assert_eq!(kept(&[col("month").eq(lit("2024-05"))]), ["a/2024-05", "b/2024-05"]);
+        assert_eq!(kept(&[col("project_id").eq(lit("a")), col("month").gt(lit("2024-04"))]), ["a/2024-05"]);
+        let at = |text: &str| {
+            let at: chrono::DateTime<chrono::Utc> = text.parse().unwrap();
+            lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())))
+        };
+        assert_eq!(kept(&[col("paid_at").lt(at("2024-05-01T00:00:00Z"))]), ["a/2024-04"]);
+        assert_eq!(kept(&[col("paid_at").gt_eq(at("2024-05-31T23:59:59.999999Z"))]).len(), 3);
+        assert_eq!(kept(&[col("paid_at").gt_eq(at("2024-06-01T00:00:00Z"))]), ["c/2024-06"]);
+        // Longer lists than the pruning rewrites are compared value by value.
+        let many = (0..40).map(|n| lit(format!("p{n}"))).chain([lit("b")]).collect();
+        assert_eq!(kept(&[col("project_id").in_list(many, false)]), ["b/2024-05"]);
+        assert_eq!(kept(&[col("site").eq(lit("Hill"))]).len(), 4, "nothing is known of a site");
+    }
+
+    #[test]
+    fn the_groups_of_a_scan_have_about_the_same_bytes() {
+        let bytes = |group: &FileGroup| group.iter().map(|file| file.object_meta.size).sum::<u64>();
+        let groups = balanced(&table().files, 2);
+        assert_eq!(groups.iter().map(bytes).collect::<Vec<_>>(), [40, 40]);
+        assert_eq!(balanced(&table().files, 9).len(), 4, "no group is empty");
+    }
+
+    #[test]
+    fn every_column_of_the_table_is_found_in_the_source() {
+        let source =
+            TableSchema::builder(Arc::clone(&DECODED_SCHEMA)).with_table_partition_cols(constant_columns()).build();
+        for (index, field) in TABLE_SCHEMA.fields().iter().enumerate() {
+            assert_eq!(field, &source.table_schema().fields()[source_index(index)]);
+        }
+    }
+}

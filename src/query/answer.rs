@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::RecordBatch,
-    compute::cast,
+    compute::{cast, concat_batches},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use serde::Serialize;
@@ -76,7 +76,7 @@ fn plain_type(engine: &DataType) -> Option<DataType> {
     }
 }
 
-/// Casts the engine's batches to the plain types.
+/// Casts the engine's batches to the plain types, in one batch.
 pub(super) fn plain(engine: &Schema, batches: &[RecordBatch]) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
     let field = |field: &Arc<Field>| {
         let kind = plain_type(field.data_type()).ok_or(QueryError::ColumnType)?;
@@ -89,5 +89,7 @@ pub(super) fn plain(engine: &Schema, batches: &[RecordBatch]) -> Result<(SchemaR
         RecordBatch::try_new(Arc::clone(&schema), columns)
     };
     let batches = batches.iter().map(convert).collect::<Result<Vec<_>, _>>().map_err(QueryError::Encode)?;
-    Ok((schema, batches))
+    // One batch, because where the engine cuts its batches is chance, and the same answer has the same bytes.
+    let whole = concat_batches(&schema, &batches).map_err(QueryError::Encode)?;
+    Ok((schema, vec![whole]))
 }

@@ -247,3 +247,41 @@ fn sample_values(metric: &Metric) -> Vec<(String, ScalarValue)> {
     let months = ["first_month", "last_month"].map(|name| (name.to_owned(), ScalarValue::Date32(None)));
     own.chain([grain]).chain(months).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(matter: &str, sql: &str) -> String {
+        let columns = "columns = [{ name = \"project\", description = \"d\" }, { name = \"n\", description = \"d\" }]";
+        let text = format!(
+            "/*\ntitle = \"T\"\ndefinition = \"D\"\nchart = \"bar\"\norder = [\"project\"]\n{columns}\n{matter}\n*/\n{sql}"
+        );
+        read("t", &text, &params::ParameterLimits::default()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_metric_that_does_not_hold_is_refused_at_the_start() {
+        let good = "SELECT project_id AS project, count(*) AS n FROM payments GROUP BY project_id";
+        let plain = "parameters = [\"from\"]";
+        for (matter, sql, reason) in [
+            ("parameters = [\"until\"]", good, "no common parameter until"),
+            ("parameters = []\ngrain = 1", good, "unknown field"),
+            (plain, "SELECT project_id AS project, count(*) AS m FROM payments GROUP BY project_id", "describes"),
+            (
+                plain,
+                "SELECT project_id AS project, 1e0 / 3e0 * CAST(1 AS DOUBLE) AS n FROM payments",
+                "no type of an answer",
+            ),
+            (plain, "SELECT project_id AS project, count(*) AS n FROM uploads GROUP BY project_id", "uploads"),
+            (plain, "SELECT project_id AS project, now() AS n FROM payments", "now"),
+            (plain, "SELECT project, n FROM 'data.parquet'", "data.parquet"),
+            (plain, "CREATE TABLE t AS SELECT 1 AS project, 2 AS n", "DDL"),
+            (plain, "SELECT 1 AS project, 2 AS n; SELECT 1 AS project, 2 AS n", "statement"),
+            ("parameters = []\norder_by = 1", good, "unknown field"),
+        ] {
+            let error = refused(matter, sql).await;
+            assert!(error.contains(reason), "{sql}: {error}");
+        }
+    }
+}

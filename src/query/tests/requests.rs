@@ -175,6 +175,15 @@ async fn limits_end_a_query_with_an_error_of_their_own() {
 }
 
 #[tokio::test]
+async fn more_queries_than_may_wait_are_told_to_come_again() {
+    let lake = Lake::of(&payments()).await.limited(QueryLimits { concurrency: 1, ..QueryLimits::default() });
+    let asked = futures::future::join_all((0..12).map(|_| lake.ask("revenue_per_site", &[]))).await;
+    let busy = asked.iter().filter(|answer| matches!(answer, Err(QueryError::Busy))).count();
+    assert_eq!(busy, 3, "one runs and eight wait");
+    assert_eq!(asked.iter().filter(|answer| answer.is_ok()).count(), 9);
+}
+
+#[tokio::test]
 async fn a_missing_file_is_storage_that_fails_and_its_path_is_not_told() {
     let mut lake = Lake::of(&payments()).await;
     let mut snapshot = (*lake.snapshot).clone();
