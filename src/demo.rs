@@ -1,34 +1,46 @@
-//! `wattlake demo`: a fresh data folder with three projects and a key, served, and what to try printed.
+//! `wattlake demo`: a fresh data folder with three invented projects, loaded as any upload is, served, and what to try
+//! printed. The files are those of `data/demo/`, embedded.
 
 use std::{
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
+use futures::stream;
+use serde::Deserialize;
+
 use crate::{
     access::Role,
-    catalog::{Catalog, CatalogError, ProjectText},
+    catalog::{CatalogError, OnError, Project, ProjectText},
     config::Config,
     error::ErrorKind,
-    server::{Server, ServerError},
+    ingest::{IngestError, Outcome, UploadRequest},
+    payments::definition,
+    server::{Server, ServerError, StopSignals},
 };
 
-/// Slug, name, kind, currency, time zone, country.
-const PROJECTS: [[&str; 6]; 3] = [
-    ["lake-victoria", "Lake Victoria mini-grids", "mini_grid", "KES", "Africa/Nairobi", "KE"],
-    ["niger-delta", "Niger Delta mini-grids", "mini_grid", "NGN", "Africa/Lagos", "NG"],
-    ["coast-homes", "Coast home systems", "shs", "TZS", "Africa/Dar_es_Salaam", "TZ"],
-];
+/// The projects of the demo and their files.
+static PROJECTS: &str = include_str!("../data/demo/projects.toml");
+/// Each file's path as `projects.toml` has it, and its bytes.
+static FILES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
+/// Marks a folder as the demo's own, which the next demo may empty.
+const MARK: &str = "this-is-a-demo";
 
 /// Why the demo did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    #[error("{} is not empty; the demo wants a fresh folder: remove it, or name another with --data-dir", .0.display())]
+    #[error("{} holds something else; the demo wants a folder of its own: name another with --data-dir", .0.display())]
     FolderTaken(PathBuf),
-    #[error("a project of the demo is wrong: {0}")]
-    Project(String),
+    #[error("cannot make the folder {}", .folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
+    #[error("the demo's data are wrong: {0}")]
+    Data(String),
     #[error("the catalogue of the demo failed")]
     Catalog(#[from] CatalogError),
+    #[error("an upload of the demo failed")]
+    Upload(#[from] IngestError),
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error("could not write to stdout")]
@@ -40,49 +52,129 @@ impl DemoError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::FolderTaken(_) => ErrorKind::Conflict,
-            Self::Project(_) => ErrorKind::Internal,
+            Self::Data(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),
+            Self::Upload(error) => error.kind(),
             Self::Server(error) => error.kind(),
-            Self::Output(_) => ErrorKind::Unavailable,
+            Self::Folder { .. } | Self::Output(_) => ErrorKind::Unavailable,
         }
     }
 }
 
+#[derive(Deserialize)]
+struct DemoData {
+    projects: Vec<DemoProject>,
+}
+
+#[derive(Deserialize)]
+struct DemoProject {
+    slug: String,
+    name: String,
+    kind: String,
+    currency: String,
+    time_zone: String,
+    country: String,
+    files: Vec<DemoFile>,
+}
+
+#[derive(Deserialize)]
+struct DemoFile {
+    path: String,
+    dataset_name: String,
+}
+
 /// Fills a fresh folder, says what to try, and serves until the process is told to stop.
 pub async fn run(config: Config) -> Result<(), DemoError> {
-    if !is_fresh(&config.data_dir) {
-        return Err(DemoError::FolderTaken(config.data_dir));
-    }
+    let data: DemoData = toml::from_str(PROJECTS).map_err(|error| DemoError::Data(error.to_string()))?;
+    make_fresh(&config.data_dir)?;
+    let stop = StopSignals::listen()?;
     let server = Server::start(config).await?;
-    make_projects(&server.state.catalog).await?;
+    for project in data.projects {
+        load(&server, project).await?;
+    }
     let key = server.state.catalog.create_key("demo", Role::Admin).await?.secret;
     say_what_to_try(&server.address, &key)?;
-    server.run().await;
+    server.run_until(stop.received()).await;
     Ok(())
 }
 
-fn is_fresh(folder: &Path) -> bool {
-    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+/// Empties the folder of an earlier demo; anything else that is there stays, and is an error.
+fn make_fresh(folder: &Path) -> Result<(), DemoError> {
+    let failed = |source| DemoError::Folder { folder: folder.to_owned(), source };
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        if !folder.join(MARK).exists() {
+            return Err(DemoError::FolderTaken(folder.to_owned()));
+        }
+        fs::remove_dir_all(folder).map_err(failed)?;
+    }
+    fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(MARK), "")).map_err(failed)
 }
 
-async fn make_projects(catalog: &Catalog) -> Result<(), DemoError> {
-    for [slug, name, kind, currency, time_zone, country] in
-        PROJECTS.map(|fields| fields.map(|text| Some(text.to_owned())))
-    {
-        let text = ProjectText { slug, name, kind, currency, time_zone, country };
-        let new = text.into_new().map_err(|errors| {
-            DemoError::Project(errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))
-        })?;
-        catalog.create_project(new).await?;
+async fn load(server: &Server, demo: DemoProject) -> Result<(), DemoError> {
+    let text = ProjectText {
+        slug: Some(demo.slug),
+        name: Some(demo.name),
+        kind: Some(demo.kind),
+        currency: Some(demo.currency),
+        time_zone: Some(demo.time_zone),
+        country: Some(demo.country),
+    };
+    let new = text.into_new().map_err(|errors| {
+        DemoError::Data(errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))
+    })?;
+    let project = server.state.catalog.create_project(new).await?;
+    for file in demo.files {
+        upload(server, &project, file).await?;
     }
     Ok(())
+}
+
+async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<(), DemoError> {
+    let found = FILES.iter().find(|(path, _)| *path == file.path);
+    let (_, bytes) = found.ok_or_else(|| DemoError::Data(format!("{} is not embedded", file.path)))?;
+    let request = UploadRequest {
+        project: project.clone(),
+        dataset_name: file.dataset_name,
+        dataset_type: definition::DATASET_TYPE.to_owned(),
+        data_provider: "user".to_owned(),
+        file_name: definition::FILE_NAME.to_owned(),
+        on_error: OnError::RejectFile,
+        dry_run: false,
+        key_prefix: "demo".to_owned(),
+    };
+    let body = stream::iter([Ok(Bytes::from_static(bytes))]);
+    match server.state.ingest.upload(request, body).await? {
+        Outcome::Committed(_) => Ok(()),
+        other => Err(DemoError::Data(format!("{} was not taken: {other:?}", file.path))),
+    }
 }
 
 fn say_what_to_try(address: &str, key: &str) -> io::Result<()> {
+    let get = |path: &str| format!("curl -s -H \"Authorization: Bearer $KEY\" '{address}{path}'");
+    let tries = [
+        ("Revenue per site, in each project's currency", get("/v1/metrics/revenue_per_site")),
+        (
+            "Revenue by month of one project, as CSV",
+            get("/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
+        ),
+        ("Which payment sources people use", get("/v1/metrics/source_mix?project=jua-nyumbani")),
+        (
+            "Where data is missing (a month without data is not zero revenue)",
+            get("/v1/metrics/completeness?project=kitobo"),
+        ),
+        (
+            "Check a file of your own; nothing is kept",
+            format!(
+                "{} -T ELECTRICITY_PAYMENT.csv",
+                get("/v1/uploads?project=kitobo&dataset_name=11_2026_Kitobo&dry_run=true")
+            ),
+        ),
+    ];
     let mut out = io::stdout().lock();
-    writeln!(out, "wattlake listens on {address}")?;
-    writeln!(out, "the key is {key}\n")?;
-    writeln!(out, "curl -s -H 'Authorization: Bearer {key}' {address}/v1/projects")?;
-    writeln!(out, "curl -s -H 'Authorization: Bearer {key}' {address}/v1/projects/{}", PROJECTS[0][0])?;
+    writeln!(out, "Wattlake listens on {address}, with three invented projects. Stop it with Ctrl-C.\n")?;
+    writeln!(out, "KEY={key}\n")?;
+    for (what, command) in tries {
+        writeln!(out, "# {what}\n{command}\n")?;
+    }
     out.flush()
 }

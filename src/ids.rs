@@ -125,6 +125,9 @@ pub struct Month {
 }
 
 impl Month {
+    /// Earlier than every month of a payment.
+    pub const FIRST: Self = Self { year: 0, month: 1 };
+
     /// The month that holds an instant, given in microseconds since the epoch.
     #[must_use]
     pub fn of_micros(micros: i64) -> Self {

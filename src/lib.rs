@@ -2,10 +2,12 @@
 //!
 //! The modules, from the ground up. Each imports only from those above it; `tests/it/tidy.rs` holds them to that.
 
-pub mod config;
+pub mod durable;
 pub mod error;
 pub mod ids;
 pub mod nearest;
+
+pub mod config;
 
 pub mod access;
 pub mod payments;
@@ -13,11 +15,14 @@ pub mod payments;
 pub mod catalog;
 pub mod lake;
 
+pub mod query;
+
+pub mod ingest;
+
 pub mod http;
-pub mod telemetry;
 
 pub mod server;
-
-pub mod demo;
+pub mod telemetry;
 
 pub mod cli;
+pub mod demo;

@@ -24,6 +24,9 @@ use crate::{
     config::{Config, HttpConfig},
     error::ErrorKind,
     http::{AppState, router},
+    ingest::{Ingest, IngestError},
+    lake::{Lake, LakeError},
+    query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -38,7 +41,6 @@ pub struct Server {
     pub address: String,
     pub state: AppState,
     listener: TcpListener,
-    stop: StopSignals,
 }
 
 /// Why a server did not start.
@@ -50,6 +52,20 @@ pub enum ServerError {
         #[source]
         source: CatalogError,
     },
+    #[error("cannot open the lake in {}", .folder.display())]
+    Lake {
+        folder: PathBuf,
+        #[source]
+        source: LakeError,
+    },
+    #[error("cannot settle the uploads in {}", .folder.display())]
+    Uploads {
+        folder: PathBuf,
+        #[source]
+        source: IngestError,
+    },
+    #[error("cannot prepare the metrics")]
+    Queries(#[source] QueryError),
     #[error("cannot listen on {address}; --listen takes another address")]
     Address {
         address: String,
@@ -65,37 +81,52 @@ impl ServerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Catalog { source, .. } => source.kind(),
+            Self::Queries(source) => source.kind(),
+            Self::Lake { source, .. } => source.kind(),
+            Self::Uploads { source, .. } => source.kind(),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
         }
     }
 }
 
 impl Server {
-    /// Opens the data folder and takes the address. A SIGTERM that comes after this, and before the server runs, ends it.
+    /// Opens the data folder and takes the address.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
-        let stop = StopSignals::listen().map_err(ServerError::Signal)?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
+        let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
+        let lake = Arc::new(Lake::open(&config.data_dir).await.map_err(failed)?);
+        let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
+        let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
+        let ingest = Arc::new(ingest.map_err(failed)?);
+        let limits = QueryLimits::from(&config.query);
+        let engine = Arc::new(Engine::new(lake.root(), limits).map_err(ServerError::Queries)?);
+        let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
+        let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
         let taken = async {
             let listener = TcpListener::bind(&config.listen).await?;
             listener.local_addr().map(|local| (listener, format!("http://{local}")))
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
-        Ok(Self { address, state: AppState { catalog, config: Arc::new(config) }, listener, stop })
+        Ok(Self {
+            address,
+            state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
+            listener,
+        })
     }
 
-    /// Serves until the process is told to stop, and drains.
-    pub async fn run(self) {
+    /// Serves until `stop` resolves, and drains.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
-        serve(self.listener, router(self.state), &config.http, self.stop.received()).await;
+        serve(self.listener, router(self.state), &config.http, stop).await;
         catalog.close().await;
     }
 }
 
 /// Serves until `stop` resolves; then accepts no more, lets requests under way end within the drain timeout, and cuts
 /// off those that do not.
-pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
+async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
     let mut http = http1::Builder::new();
     // hyper starts the header timer when it waits for a request, so an idle connection ends after the same time.
     http.timer(TokioTimer::new())
@@ -155,18 +186,21 @@ async fn accept(
     }
 }
 
-/// SIGTERM and SIGINT. From the moment that this is there, they no longer end the process by themselves.
-struct StopSignals {
+/// SIGTERM and SIGINT. From the moment that this is there, they no longer end the process by themselves; so it is there
+/// before the address is told to anybody, who might send one at once.
+pub struct StopSignals {
     term: Signal,
     int: Signal,
 }
 
 impl StopSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    pub fn listen() -> Result<Self, ServerError> {
+        let listen = |kind| signal(kind).map_err(ServerError::Signal);
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
     }
 
-    async fn received(mut self) {
+    /// Resolves at the first of them.
+    pub async fn received(mut self) {
         tokio::select! {
             _ = self.term.recv() => tracing::info!("stopping at SIGTERM"),
             _ = self.int.recv() => tracing::info!("stopping at SIGINT"),

@@ -80,7 +80,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 impl Parameters {
-    fn parse(query: &str) -> Result<Self, Problem> {
+    /// What is written as a query string.
+    pub fn parse(query: &str) -> Result<Self, Problem> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(query.as_bytes()).into_owned().take(MAX_PARAMETERS + 1).collect();
         if pairs.len() > MAX_PARAMETERS {
@@ -88,6 +89,12 @@ impl Parameters {
             return Err(Problem::new(ErrorKind::Invalid, "too_many_parameters", detail));
         }
         Ok(Self { pairs, known: Vec::new() })
+    }
+
+    /// What came as the fields of a form.
+    #[must_use]
+    pub fn of(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs, known: Vec::new() }
     }
 
     /// Every value of a parameter that may be repeated, in the order in which they came.
@@ -113,6 +120,12 @@ impl Parameters {
         self.take(name)?
             .map(|text| text.parse().map_err(|error: T::Err| invalid_parameter(name, format!("{name}: {error}"))))
             .transpose()
+    }
+
+    /// What nobody took, for a reader that knows its names only at run time.
+    #[must_use]
+    pub fn rest(&self) -> &[(String, String)] {
+        &self.pairs
     }
 
     /// Refuses what nobody took.

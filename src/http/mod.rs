@@ -4,10 +4,13 @@ mod auth;
 mod body;
 mod extract;
 mod health;
+mod metrics;
 mod middleware;
 mod page;
 pub mod problem;
 mod projects;
+mod receive;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -26,7 +29,14 @@ pub use extract::{JsonObject, Parameters, PathSlug, invalid_parameter, unreadabl
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
 
-use crate::{catalog::Catalog, config::Config, error::ErrorKind};
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    error::ErrorKind,
+    ingest::Ingest,
+    lake::Lake,
+    query::{Engine, Metrics, ParameterLimits},
+};
 
 /// JSON bodies are a few fields; uploads set their own limit.
 const MAX_JSON_BYTES: usize = 64 << 10;
@@ -36,6 +46,16 @@ const MAX_JSON_BYTES: usize = 64 << 10;
 pub struct AppState {
     pub catalog: Catalog,
     pub config: Arc<Config>,
+    pub lake: Arc<Lake>,
+    pub ingest: Arc<Ingest>,
+    pub metrics: Arc<Metrics>,
+    pub engine: Arc<Engine>,
+}
+
+impl AppState {
+    fn parameter_limits(&self) -> ParameterLimits {
+        ParameterLimits { max_rows: self.config.query.max_rows, ..ParameterLimits::default() }
+    }
 }
 
 /// Every route, and what wraps them: the last layer is the outermost.
@@ -46,11 +66,24 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(health::get_readiness))
         .route("/v1/projects", get(projects::list_projects).post(projects::create_project))
         .route("/v1/projects/{slug}", get(projects::get_project).patch(projects::update_project))
+        .route("/v1/uploads/{id}", get(uploads::get_upload))
+        .route("/v1/metrics", get(metrics::list_metrics))
+        .route("/v1/metrics/{name}", get(metrics::get_metric))
+        .route("/v1/dataset-types", get(uploads::list_dataset_types))
+        .route("/v1/templates/ELECTRICITY_PAYMENT.csv", get(uploads::get_template))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .layer(axum::middleware::from_fn_with_state(config.http.request_timeout, middleware::limit_time));
 
+    // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
+    let untimed = Router::new()
+        .route("/v1/uploads", get(uploads::list_uploads).post(receive::create_upload).put(receive::create_upload))
+        .route("/v1/uploads/{id}/file", get(uploads::get_upload_file))
+        .route("/v1/uploads/{id}/rejected.csv", get(uploads::get_rejected_rows))
+        .layer(DefaultBodyLimit::disable());
+
     Router::new()
         .merge(timed)
+        .merge(untimed)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)

@@ -30,4 +30,29 @@ impl Snapshot {
     pub fn files(&self, project: &ProjectSlug, month: Month) -> &[Arc<LakeFile>] {
         self.partitions.get(&(project.clone(), month)).map_or(&[], Vec::as_slice)
     }
+
+    /// The files of all months of a project, in order of the months.
+    pub fn project_files<'a>(&'a self, project: &'a ProjectSlug) -> impl Iterator<Item = &'a Arc<LakeFile>> {
+        let from = (project.clone(), Month::FIRST);
+        self.partitions.range(from..).take_while(move |((slug, _), _)| slug == project).flat_map(|(_, files)| files)
+    }
+
+    /// The snapshot after a commit that took `removed` out and put `added` in.
+    #[must_use]
+    pub fn after(&self, version: u64, removed: &[Arc<LakeFile>], added: &[LakeFile]) -> Self {
+        let mut next = Self { version, partitions: self.partitions.clone() };
+        for gone in removed {
+            let key = (gone.project.clone(), gone.month);
+            if let Some(files) = next.partitions.get_mut(&key) {
+                files.retain(|file| file.path != gone.path);
+                if files.is_empty() {
+                    next.partitions.remove(&key);
+                }
+            }
+        }
+        for file in added {
+            next.partitions.entry((file.project.clone(), file.month)).or_default().push(Arc::new(file.clone()));
+        }
+        next
+    }
 }

@@ -1,4 +1,20 @@
 //! The payment file: its definition, its decoder and its rules. Pure: bytes in, columns and row errors out.
 
+pub mod amount;
+mod columns;
+pub mod dataset_name;
+pub mod decoder;
+pub mod definition;
+mod header;
+pub mod identity;
+mod records;
 pub mod report;
+pub mod reread;
+mod row;
 pub mod schema;
+pub mod timestamp;
+mod warnings;
+pub mod words;
+
+#[cfg(test)]
+mod tests;

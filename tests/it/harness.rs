@@ -3,19 +3,17 @@
 use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 use wattlake::{
     access::Role,
     catalog::{Catalog, NewKey},
     config::{Config, Sources},
-    http::{AppState, router},
-    server::serve,
+    server::Server,
 };
 
 /// A server in this process; it stops when it is dropped.
@@ -39,16 +37,13 @@ impl TestServer {
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
         change(&mut config);
-        let catalog = Catalog::open(folder.path()).await.unwrap();
+        config.listen = "127.0.0.1:0".to_owned();
+        let server = Server::start(config).await.unwrap();
+        let catalog = server.state.catalog.clone();
         let admin = catalog.create_key("test", Role::Admin).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let address = server.address.clone();
         let (stop, stopped) = oneshot::channel();
-        let state = AppState { catalog: catalog.clone(), config: Arc::new(config) };
-        let served = tokio::spawn(async move {
-            let http = state.config.http.clone();
-            serve(listener, router(state), &http, async { drop(stopped.await) }).await;
-        });
+        let served = tokio::spawn(server.run_until(async { drop(stopped.await) }));
         Self { address, catalog, folder, admin, stop: Some(stop), served }
     }
 

@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["access", "catalog", "config", "error", "ids", "ingest", "lake", "nearest", "payments", "query"]),
     ("telemetry", &["config"]),
     ("server", &["catalog", "config", "error", "http", "ingest", "lake", "query"]),
-    ("demo", &["access", "catalog", "config", "error", "ids", "ingest", "server"]),
+    ("demo", &["access", "catalog", "config", "error", "ids", "ingest", "payments", "server"]),
     ("cli", &["access", "catalog", "config", "demo", "error", "http", "ids", "ingest", "server", "telemetry"]),
 ];
 

@@ -1,0 +1,136 @@
+//! `/v1/metrics`: the catalogue of metrics, and the answer of one.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use super::{AppState, Caller, Parameters, Problem, invalid_parameter};
+use crate::{
+    access::{Principal, Scope},
+    catalog::Project,
+    error::ErrorKind,
+    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError, encode},
+};
+
+/// `GET /v1/metrics`: what there is to ask for, with definitions, parameters and units.
+pub(super) async fn list_metrics(
+    _: Caller,
+    State(state): State<AppState>,
+    parameters: Parameters,
+) -> Result<Json<Value>, Problem> {
+    parameters.finish()?;
+    let metrics: Vec<&MetricInfo> = state.metrics.iter().map(|metric| &metric.info).collect();
+    Ok(Json(json!({ "metrics": metrics })))
+}
+
+/// `GET /v1/metrics/{name}`: the figures, over what the caller may see and no more.
+pub(super) async fn get_metric(
+    Caller(principal): Caller,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Some(metric) = state.metrics.get(&name) else { return Err(unknown_metric(&state, &name)) };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = parameters.take("format")?;
+    let format = Format::choose(format.as_deref(), accept).map_err(|error| {
+        invalid_parameter("format", error.to_string()).with("allowed", Format::ALL.map(Format::name).to_vec())
+    })?;
+    let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
+
+    let projects = state.catalog.projects().await?;
+    let scope = scope_of(&principal, &projects, &request)?;
+    let facts: Vec<ProjectFacts> = projects.iter().filter(|project| scope.contains(&project.slug)).map(facts).collect();
+    let uploads = match metric.reads_uploads() {
+        true => state.catalog.upload_facts(&scope.projects().cloned().collect()).await?,
+        false => Vec::new(),
+    };
+    let inputs =
+        Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
+    let etag = format!("\"{}\"", state.engine.etag(metric, &request, &inputs, format)?);
+    if is_known(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
+    }
+    let answer = state.engine.run(metric, &request, inputs).await?;
+    let truncated = answer.truncated;
+    let body =
+        tokio::task::spawn_blocking(move || encode(&answer, format)).await.map_err(|_| Problem::unexplained())??;
+    let mut response = (validators(&etag), Body::from(body)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    if truncated {
+        // In the forms that have no room for a warning, this is where it is said.
+        response.headers_mut().insert("x-wattlake-truncated", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// What `principal` may see of what the request asks for. An absent project and a foreign one answer the same.
+fn scope_of(principal: &Principal, projects: &[Project], request: &MetricRequest) -> Result<Scope, Problem> {
+    let existing: BTreeSet<_> = projects.iter().map(|project| project.slug.clone()).collect();
+    Scope::of(principal, existing, &request.projects).map_err(|_| Problem::not_found())
+}
+
+fn facts(project: &Project) -> ProjectFacts {
+    ProjectFacts {
+        slug: project.slug.clone(),
+        name: project.name.clone(),
+        kind: project.kind.as_str().to_owned(),
+        currency: project.currency.as_str().to_owned(),
+        country: project.country.as_str().to_owned(),
+        time_zone: project.time_zone,
+    }
+}
+
+/// Caches may keep an answer, for the holder of this key alone, and ask each time whether it still holds.
+fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
+    [
+        (header::ETAG, etag.to_owned()),
+        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        (header::VARY, "Authorization, Accept".to_owned()),
+    ]
+}
+
+/// RFC 9110, 13.1.2: weak comparison, because a compressed answer is the same figures.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|known| {
+        let known = known.trim();
+        known == "*" || known.trim_start_matches("W/") == etag
+    })
+}
+
+fn unknown_metric(state: &AppState, name: &str) -> Problem {
+    let names: Vec<&str> = state.metrics.iter().map(|metric| metric.name()).collect();
+    let meant = crate::nearest::nearest(name, names.iter().copied());
+    let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+    let name: String = name.chars().take(100).collect();
+    let detail = format!("there is no metric {name:?}{meant}");
+    Problem::new(ErrorKind::NotFound, "unknown_metric", detail).with("allowed", names)
+}
+
+impl From<ParameterError> for Problem {
+    fn from(error: ParameterError) -> Self {
+        invalid_parameter(&error.parameter, error.to_string()).with("allowed", error.allowed)
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        let code = match &error {
+            QueryError::Busy => "too_many_queries",
+            QueryError::Timeout(_) => "query_timeout",
+            QueryError::Resources(_) => "query_memory",
+            _ => "query",
+        };
+        Self::failure(error.kind(), code, &error)
+    }
+}

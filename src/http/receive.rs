@@ -1,0 +1,270 @@
+//! `POST /v1/uploads` as a form or as a plain body, and `PUT /v1/uploads`, which is what `curl -T` sends.
+
+use std::{error::Error, io};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Multipart, Request, State, multipart::Field},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::{Stream, TryStreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body, uploads::upload_json};
+use crate::{
+    access::Principal,
+    catalog::{OnError, Project, UploadRecord},
+    error::ErrorKind,
+    ids::ProjectSlug,
+    ingest::{IngestError, Outcome, UploadRequest},
+    payments::{dataset_name, definition},
+};
+
+/// Bytes of a form's field, the file aside, at most.
+const MAX_FIELD_BYTES: usize = 4 << 10;
+/// Fields of a form at most, the file aside.
+const MAX_FIELDS: usize = 20;
+/// The one provider of files that people upload (seed: Integration Set-Up, 4).
+const DATA_PROVIDER: &str = "user";
+
+/// Takes in one file, whichever way it comes.
+pub(super) async fn create_upload(
+    Admin(principal): Admin,
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
+        let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
+        let upload = read_request(&state, &principal, parameters).await?;
+        let body = request.into_body().into_data_stream().map_err(io::Error::other);
+        return receive(&state, upload, body).await;
+    }
+    let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
+    let (fields, announced) = oneshot::channel();
+    let (chunks, mut queue) = mpsc::channel(1);
+    let upload = async {
+        // Where the form breaks off before its file, `read_form` says why.
+        let Ok(fields) = announced.await else { return Ok(None) };
+        let upload = read_request(&state, &principal, Parameters::of(fields)).await?;
+        receive(&state, upload, stream::poll_fn(|context| queue.poll_recv(context))).await.map(Some)
+    };
+    // When one of the two fails, the other one's answer would only say that it was stopped.
+    let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);
+    match answer? {
+        Some(answer) => Ok(answer),
+        None => Err(form.err().unwrap_or_else(Problem::unexplained)),
+    }
+}
+
+/// Reads a form to its end: announces its fields when the file begins, because they say what to do with it, and passes the
+/// file on.
+async fn read_form(
+    mut form: Multipart,
+    announce: oneshot::Sender<Vec<(String, String)>>,
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), Problem> {
+    let mut fields = Vec::new();
+    loop {
+        let field = form.next_field().await.map_err(|error| broken_form(&error))?;
+        let Some(mut field) = field else {
+            let detail = "the form has no part named file; it comes last, with the file name ELECTRICITY_PAYMENT.csv";
+            return Err(invalid_parameter("file", detail));
+        };
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            fields.push(("file_name".to_owned(), field.file_name().unwrap_or_default().to_owned()));
+            // Whoever waited for it may have gone; then sending fails, and that ends this.
+            let _ = announce.send(fields);
+            while let Some(chunk) = field.chunk().await.transpose() {
+                if chunks.send(chunk.map_err(io::Error::other)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            break;
+        }
+        if fields.len() == MAX_FIELDS {
+            let detail = format!("a form has at most {MAX_FIELDS} fields");
+            return Err(Problem::new(ErrorKind::Invalid, "too_many_parameters", detail));
+        }
+        let text = field_text(&name, &mut field).await?;
+        fields.push((name, text));
+    }
+    // A part after the file came too late to be heard; to take the file without it would be to guess.
+    let late = match form.next_field().await {
+        Ok(None) => return Ok(()),
+        Ok(Some(late)) => io::Error::other(LatePart(late.name().unwrap_or_default().to_owned())),
+        Err(error) => io::Error::other(error),
+    };
+    let _ = chunks.send(Err(late)).await;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the part {0:?} comes after the file; the file is the last part of the form")]
+struct LatePart(String);
+
+async fn field_text(name: &str, field: &mut Field<'_>) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken_form(&error))? {
+        if bytes.len() + chunk.len() > MAX_FIELD_BYTES {
+            return Err(invalid_parameter(name, format!("{name} has more than {MAX_FIELD_BYTES} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| invalid_parameter(name, format!("{name} is not UTF-8")))
+}
+
+fn broken_form(error: &(dyn Error + 'static)) -> Problem {
+    if super::idle_timeout_in(error).is_some() {
+        return unreadable_body(error);
+    }
+    let detail = "the body is not a whole multipart/form-data form; `curl -F project=… -F file=@ELECTRICITY_PAYMENT.csv` sends one";
+    Problem::new(ErrorKind::Invalid, "broken_form", detail)
+}
+
+/// Checks what an upload says about itself, before a byte of its file is read.
+async fn read_request(
+    state: &AppState,
+    principal: &Principal,
+    mut parameters: Parameters,
+) -> Result<UploadRequest, Problem> {
+    let slug = parameters.take("project")?;
+    let dataset_name = parameters.take("dataset_name")?;
+    let dataset_type = parameters.take("dataset_type")?.unwrap_or_else(|| definition::DATASET_TYPE.to_owned());
+    let data_provider = parameters.take("data_provider")?.unwrap_or_else(|| DATA_PROVIDER.to_owned());
+    let on_error = parameters.take_as::<OnError>("on_error")?.unwrap_or_default();
+    let dry_run = parameters.take_as::<Flag>("dry_run")?.is_some_and(|flag| flag.0);
+    let file_name = parameters.take("file_name")?.unwrap_or_else(|| definition::FILE_NAME.to_owned());
+    parameters.finish()?;
+
+    let missing = |name: &str, what: &str| invalid_parameter(name, format!("{name} is missing: {what}"));
+    let slug = slug.ok_or_else(|| missing("project", "the slug of the project that the payments belong to"))?;
+    let project = find_project(state, &slug).await?;
+    let dataset_name =
+        dataset_name.ok_or_else(|| missing("dataset_name", "a name for this upload, such as 01_2024_Site Name"))?;
+    check_dataset_name(&dataset_name)?;
+    expect("dataset_type", &dataset_type, definition::DATASET_TYPE)?;
+    expect("data_provider", &data_provider, DATA_PROVIDER)?;
+    if file_name != definition::FILE_NAME {
+        let detail = format!("the file is named {file_name:?}; its name must be exactly {}", definition::FILE_NAME);
+        return Err(Problem::new(ErrorKind::Rejected, "wrong_file_name", detail));
+    }
+    let key_prefix = principal.key_prefix.clone();
+    Ok(UploadRequest { project, dataset_name, dataset_type, data_provider, file_name, on_error, dry_run, key_prefix })
+}
+
+async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> {
+    // What is no slug is no project either, and answers the same.
+    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::not_found())?;
+    state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)
+}
+
+fn check_dataset_name(name: &str) -> Result<(), Problem> {
+    if name.trim().is_empty() || name.chars().count() > dataset_name::MAX_CHARACTERS {
+        let detail =
+            format!("dataset_name has 1 to {} characters, such as 01_2024_Site Name", dataset_name::MAX_CHARACTERS);
+        return Err(invalid_parameter("dataset_name", detail));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(invalid_parameter("dataset_name", "dataset_name has a control character, such as a line break"));
+    }
+    Ok(())
+}
+
+fn expect(name: &str, value: &str, only: &str) -> Result<(), Problem> {
+    if value == only {
+        return Ok(());
+    }
+    Err(invalid_parameter(name, format!("{name} is {value:?}; {only} is what there is")).with("allowed", vec![only]))
+}
+
+/// `true` or `false`, and nothing that merely looks like it.
+struct Flag(bool);
+
+impl std::str::FromStr for Flag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "true" => Ok(Self(true)),
+            "false" => Ok(Self(false)),
+            _ => Err("true or false is what it takes"),
+        }
+    }
+}
+
+async fn receive(
+    state: &AppState,
+    request: UploadRequest,
+    body: impl Stream<Item = io::Result<Bytes>>,
+) -> Result<Response, Problem> {
+    let dry_run = request.dry_run;
+    match state.ingest.upload(request, body).await? {
+        Outcome::Committed(record) => {
+            let location = format!("/v1/uploads/{}", record.id);
+            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(upload_json(&record))).into_response())
+        }
+        Outcome::Repeated(record) => Ok(Json(upload_json(&record)).into_response()),
+        Outcome::Checked(record) => Ok(Json(checked_json(&record)).into_response()),
+        Outcome::Rejected(record) => Err(rejected(&record, dry_run)),
+    }
+}
+
+/// The report of a dry run, which is no upload and has no id.
+fn checked_json(record: &UploadRecord) -> Value {
+    let mut body = upload_json(record);
+    body["id"] = Value::Null;
+    body["status"] = json!("checked");
+    body
+}
+
+/// The answer to a file that is refused for its content: what is wrong, where, and where all of it can be fetched.
+fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
+    let report = &record.report;
+    let count = |name: &str| report["counts"][name].as_u64().unwrap_or_default();
+    let first = &report["errors"][0];
+    let (line, message) = (&first["line"], first["message"].as_str().unwrap_or_default());
+    let detail = match (count("rejected"), count("read")) {
+        (0, _) => format!("the file cannot be read; line {line}: {message}"),
+        (bad, read) => {
+            format!("{bad} of {read} rows are rejected, so nothing of the file was taken; line {line}: {message}")
+        }
+    };
+    let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
+        .with("status", 422)
+        .with("upload_status", if dry_run { "checked" } else { "rejected" })
+        .with("counts", report["counts"].clone())
+        .with("errors", report["errors"].clone())
+        .with("warnings", report["warnings"].clone())
+        .with("sha256", record.sha256.clone());
+    if !dry_run {
+        problem = problem
+            .with("upload_id", record.id.as_str())
+            .with("upload", format!("/v1/uploads/{}", record.id))
+            .with("rejected_rows", format!("/v1/uploads/{}/rejected.csv", record.id));
+    }
+    problem
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match &error {
+            IngestError::TooLarge { .. } => Self::failure(error.kind(), "file_too_large", &error),
+            IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
+            IngestError::Interrupted(source) => match late_part_in(source) {
+                Some(late) => invalid_parameter(&late.0, late.to_string()),
+                None => unreadable_body(source),
+            },
+            IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
+            _ => Self::failure(error.kind(), "upload", &error),
+        }
+    }
+}
+
+fn late_part_in(error: &io::Error) -> Option<&LatePart> {
+    error.get_ref()?.downcast_ref()
+}

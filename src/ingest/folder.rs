@@ -1,0 +1,79 @@
+//! The folder of one upload: what is kept of it, and where.
+//!
+//! ```text
+//! uploads/<id>/original.csv.zst                        the file byte for byte
+//! uploads/<id>/rejected.csv.zst                        its rejected rows, where there are any
+//! uploads/<id>/accepted/<project>/<month>-<n>.parquet  its good rows, sorted
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    durable,
+    ids::{Month, ProjectSlug, UploadId},
+};
+
+/// An upload's folder: below `tmp/` while it is checked, below `uploads/` once it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder for an upload that begins.
+    pub(super) fn begin(data_dir: &Path, id: &UploadId) -> io::Result<Self> {
+        let path = data_dir.join("tmp").join(id.as_str());
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    /// The folder of an upload that is kept.
+    pub(super) fn kept(data_dir: &Path, id: &UploadId) -> Self {
+        Self(data_dir.join("uploads").join(id.as_str()))
+    }
+
+    /// Removes what uploads left that a process did not end.
+    pub(super) fn clear_unfinished(data_dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(data_dir.join("tmp")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn original(&self) -> PathBuf {
+        self.0.join("original.csv.zst")
+    }
+
+    pub(super) fn rejected(&self) -> PathBuf {
+        self.0.join("rejected.csv.zst")
+    }
+
+    pub(super) fn spool(&self) -> PathBuf {
+        self.0.join("spool.arrow")
+    }
+
+    pub(super) fn accepted(&self, project: &ProjectSlug, month: Month, number: usize) -> PathBuf {
+        self.0.join("accepted").join(project.as_str()).join(format!("{month}-{number}.parquet"))
+    }
+
+    /// Moves the folder to where it is kept, on disk, and gives its new place.
+    pub(super) fn keep(&self, data_dir: &Path, id: &UploadId) -> io::Result<Self> {
+        let kept = Self::kept(data_dir, id);
+        durable::sync_dir(&self.0)?;
+        durable::rename(&self.0, &kept.0)?;
+        Ok(kept)
+    }
+
+    /// Removes the folder and all that is in it.
+    pub(super) fn discard(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            // The next start removes it.
+            tracing::warn!(folder = %self.0.display(), %error, "a temporary folder was not removed");
+        }
+    }
+}

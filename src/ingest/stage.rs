@@ -1,0 +1,137 @@
+//! Good rows → one sorted Parquet file per month, written on all cores. Blocks.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver},
+    },
+    thread,
+};
+
+use arrow::{
+    array::{AsArray, RecordBatch, UInt32Array},
+    compute::take_record_batch,
+    datatypes::TimestampMicrosecondType,
+};
+
+use super::{IngestError, folder::Folder};
+use crate::{
+    ids::{Month, ProjectSlug},
+    lake::{self, ROWS_PER_FILE, StagedFile},
+    payments::{decoder::BATCH_ROWS, schema::FILE_SCHEMA},
+};
+
+/// Rows that wait at most until their month has enough of them for a file.
+const ROWS_WAITING: usize = 2 * ROWS_PER_FILE;
+
+/// Rows of one month that become a file.
+struct Job {
+    month: Month,
+    number: usize,
+    batches: Vec<RecordBatch>,
+}
+
+/// Writes the rows of `batches` below `folder`, all of them on disk when this returns. A month has one file, unless it has
+/// more than [`ROWS_PER_FILE`] rows or the upload jumps between many large months.
+pub(super) fn stage(
+    batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
+    folder: &Folder,
+    project: &ProjectSlug,
+) -> Result<Vec<StagedFile>, IngestError> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let (jobs, queue) = mpsc::sync_channel(0);
+    let queue = Mutex::new(queue);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| write_jobs(&queue, folder, project))).collect();
+        // The queue closes when `split` ends, however it ends, and then the workers do.
+        let split = split(batches, |job| jobs.send(job).map_err(|_| IngestError::Stopped));
+        drop(jobs);
+        let mut staged = Vec::new();
+        for worker in workers {
+            staged.extend(worker.join().map_err(|_| IngestError::Stopped)??);
+        }
+        split?;
+        staged.sort_by(|a: &StagedFile, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
+        Ok(staged)
+    })
+}
+
+/// A worker: writes files until the queue closes. After a failure it only empties the queue, so that nobody waits for it.
+fn write_jobs(
+    queue: &Mutex<Receiver<Job>>,
+    folder: &Folder,
+    project: &ProjectSlug,
+) -> Result<Vec<StagedFile>, IngestError> {
+    let mut written = Ok(Vec::new());
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { month, number, batches }) = job else { return written };
+        if let Ok(files) = &mut written {
+            match lake::write(&folder.accepted(project, month, number), &batches) {
+                Ok(file) => files.push(StagedFile { month, file }),
+                Err(error) => written = Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Gathers rows by month and sends them on where they are enough for a file, or too many to wait.
+fn split(
+    batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
+    mut send: impl FnMut(Job) -> Result<(), IngestError>,
+) -> Result<(), IngestError> {
+    let mut waiting: BTreeMap<Month, (Vec<RecordBatch>, usize)> = BTreeMap::new();
+    let mut numbers: BTreeMap<Month, usize> = BTreeMap::new();
+    let mut total = 0;
+    let mut flush = |month: Month, (batches, _)| {
+        let number = numbers.entry(month).or_default();
+        *number += 1;
+        send(Job { month, number: *number, batches })
+    };
+    for batch in batches {
+        for (month, part) in by_month(&batch?)? {
+            let (parts, rows) = waiting.entry(month).or_default();
+            *rows += part.num_rows();
+            total += part.num_rows();
+            parts.push(part);
+            let full = *rows + BATCH_ROWS > ROWS_PER_FILE;
+            let due = if full { Some(month) } else { largest(&waiting).filter(|_| total > ROWS_WAITING) };
+            if let Some(month) = due
+                && let Some(rows) = waiting.remove(&month)
+            {
+                total -= rows.1;
+                flush(month, rows)?;
+            }
+        }
+    }
+    waiting.into_iter().try_for_each(|(month, rows)| flush(month, rows))
+}
+
+fn largest(waiting: &BTreeMap<Month, (Vec<RecordBatch>, usize)>) -> Option<Month> {
+    waiting.iter().max_by_key(|(_, (_, rows))| *rows).map(|(month, _)| *month)
+}
+
+/// The rows of each month of a batch, in their order.
+fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestError> {
+    let at = FILE_SCHEMA.index_of("paid_at")?;
+    let paid_at = batch.column(at).as_primitive::<TimestampMicrosecondType>().values();
+    let mut months: BTreeMap<Month, Vec<u32>> = BTreeMap::new();
+    let mut current: Option<(Month, std::ops::Range<i64>)> = None;
+    for (row, micros) in (0..).zip(paid_at.iter()) {
+        let month = match &current {
+            Some((month, range)) if range.contains(micros) => *month,
+            _ => {
+                let month = Month::of_micros(*micros);
+                current = Some((month, month.start_micros()..month.end_micros()));
+                month
+            }
+        };
+        months.entry(month).or_default().push(row);
+    }
+    if months.len() == 1 {
+        return Ok(months.into_keys().map(|month| (month, batch.clone())).collect());
+    }
+    let part = |(month, rows)| Ok((month, take_record_batch(batch, &UInt32Array::from(rows))?));
+    months.into_iter().map(part).collect()
+}

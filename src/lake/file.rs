@@ -1,0 +1,156 @@
+//! One Parquet file of a partition: how it is written, sorted and on disk, and how it is read back.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray},
+    compute::interleave_record_batch,
+    datatypes::TimestampMicrosecondType,
+};
+use parquet::{
+    arrow::{
+        ArrowWriter, ProjectionMask,
+        arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection},
+    },
+    basic::{Compression, ZstdLevel},
+    file::{
+        metadata::SortingColumn,
+        properties::{EnabledStatistics, WriterProperties},
+    },
+    schema::types::ColumnPath,
+};
+
+use super::LakeError;
+use crate::{durable, payments::schema::FILE_SCHEMA};
+
+/// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
+pub const ROWS_PER_FILE: usize = 256 * 1024;
+
+/// Rows of a row group at most: what one core reads at a time.
+const ROWS_PER_GROUP: usize = 128 * 1024;
+
+/// Rows that are gathered and handed to the encoder at a time.
+const ROWS_PER_WRITE: usize = 16 * 1024;
+
+/// Random by nature: a dictionary of them is larger than they are.
+const RANDOM_COLUMNS: [&str; 2] = ["payment_id", "reference_id"];
+
+static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
+    let sorted_by = ["meter_id", "paid_at"].map(|name| SortingColumn {
+        column_idx: FILE_SCHEMA.index_of(name).ok().and_then(|index| i32::try_from(index).ok()).unwrap_or_default(),
+        descending: false,
+        nulls_first: false,
+    });
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_sorting_columns(Some(sorted_by.to_vec()))
+        .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
+    for name in RANDOM_COLUMNS {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    builder.build()
+});
+
+/// A file that was written and is on disk.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub path: PathBuf,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Writes `batches`, of [`FILE_SCHEMA`], as a new file at `path`, sorted by meter, then time, then payment ID. The file is
+/// on disk when this returns; its folder is not synced.
+pub fn write(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError> {
+    let io = |source| LakeError::Io { what: format!("writing {}", path.display()), source };
+    if let Some(parent) = path.parent() {
+        durable::create_dir_all(parent).map_err(io)?;
+    }
+    let file = File::create_new(path).map_err(io)?;
+    let mut writer = ArrowWriter::try_new(file, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
+    let order = sorted_order(batches);
+    let sources: Vec<&RecordBatch> = batches.iter().collect();
+    for rows in order.chunks(ROWS_PER_WRITE) {
+        writer.write(&interleave_record_batch(&sources, rows)?)?;
+    }
+    let file = writer.into_inner()?;
+    file.sync_all().map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
+    Ok(Written { path: path.to_owned(), rows: order.len() as u64, bytes })
+}
+
+/// The rows of `batches` as (batch, row), in the order of the file. Meters are few, so they are ranked once and the sort
+/// compares numbers; payment IDs only break ties, so that the same rows always give the same file.
+fn sorted_order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
+    let columns: Vec<Keys<'_>> = batches.iter().map(Keys::of).collect();
+    let mut ranks: HashMap<&str, u32> = HashMap::new();
+    for column in &columns {
+        for meter in column.meters.iter().flatten() {
+            ranks.entry(meter).or_default();
+        }
+    }
+    let mut meters: Vec<&str> = ranks.keys().copied().collect();
+    meters.sort_unstable();
+    for (rank, meter) in (0..).zip(meters) {
+        ranks.insert(meter, rank);
+    }
+    let mut keys: Vec<(u32, i64, usize, usize)> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for (batch, column) in columns.iter().enumerate() {
+        for row in 0..column.meters.len() {
+            let rank = ranks.get(column.meters.value(row)).copied().unwrap_or_default();
+            keys.push((rank, column.paid_at.value(row), batch, row));
+        }
+    }
+    let id = |batch: usize, row: usize| columns[batch].ids.value(row);
+    keys.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| id(a.2, a.3).cmp(id(b.2, b.3))));
+    keys.into_iter().map(|(_, _, batch, row)| (batch, row)).collect()
+}
+
+/// The columns that a file is sorted by.
+struct Keys<'a> {
+    meters: &'a StringArray,
+    paid_at: &'a TimestampMicrosecondArray,
+    ids: &'a StringArray,
+}
+
+impl<'a> Keys<'a> {
+    fn of(batch: &'a RecordBatch) -> Self {
+        let column = |name: &str| batch.column(FILE_SCHEMA.index_of(name).unwrap_or_default());
+        Self {
+            meters: column("meter_id").as_string(),
+            paid_at: column("paid_at").as_primitive::<TimestampMicrosecondType>(),
+            ids: column("payment_id").as_string(),
+        }
+    }
+}
+
+/// What to read of a file; by default all of it.
+#[derive(Default)]
+pub(super) struct Part<'a> {
+    /// One column only.
+    pub(super) column: Option<&'a str>,
+    /// Some rows only.
+    pub(super) rows: Option<RowSelection>,
+}
+
+/// Opens a file of the lake, or a staged one, for reading batch by batch.
+pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchReader, LakeError> {
+    let file =
+        File::open(path).map_err(|source| LakeError::Io { what: format!("opening {}", path.display()), source })?;
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(8 * 1024);
+    if let Some(column) = part.column {
+        let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
+        builder = builder.with_projection(mask);
+    }
+    if let Some(rows) = part.rows {
+        builder = builder.with_row_selection(rows);
+    }
+    Ok(builder.build()?)
+}

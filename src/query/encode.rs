@@ -1,0 +1,308 @@
+//! An answer as bytes: JSON, NDJSON, CSV, Arrow or Parquet. Money is exact in each of them: a decimal is a numeral with
+//! its four places, never a float.
+
+use std::{fmt, io::Write, str::FromStr};
+
+use arrow::{
+    array::{
+        Array, AsArray, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray,
+    },
+    datatypes::{DataType, Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType},
+    error::ArrowError,
+    ipc::writer::StreamWriter,
+};
+use chrono::{DateTime, SecondsFormat};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Answer, QueryError};
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Ndjson,
+    Csv,
+    /// Arrow's IPC stream.
+    Arrow,
+    Parquet,
+}
+
+/// A format that there is not; fit for the caller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no such format; the formats are json, ndjson, csv, arrow and parquet, in Accept: application/json, \
+         application/x-ndjson, text/csv, application/vnd.apache.arrow.stream and application/vnd.apache.parquet"
+)]
+pub struct UnknownFormat;
+
+impl Format {
+    pub const ALL: [Self; 5] = [Self::Json, Self::Ndjson, Self::Csv, Self::Arrow, Self::Parquet];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The media type, as registered where it is.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+
+    /// The value of a Content-Type header.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            other => other.media_type(),
+        }
+    }
+
+    /// The form that a request asks for: `?format=` first, then its Accept header, else JSON.
+    pub fn choose(format: Option<&str>, accept: Option<&str>) -> Result<Self, UnknownFormat> {
+        match (format, accept) {
+            (Some(format), _) => format.parse(),
+            (None, Some(accept)) => Self::from_accept(accept),
+            (None, None) => Ok(Self::Json),
+        }
+    }
+
+    /// The best of an Accept header: the greatest `q`, then the first (RFC 9110, 12.5.1).
+    pub fn from_accept(accept: &str) -> Result<Self, UnknownFormat> {
+        let mut best: Option<(f32, Self)> = None;
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0_f32);
+            let found = match media.as_str() {
+                "*/*" | "application/*" | "" => Some(Self::Json),
+                "text/*" => Some(Self::Csv),
+                "application/ndjson" => Some(Self::Ndjson),
+                media => Self::ALL.into_iter().find(|format| format.media_type() == media),
+            };
+            if let Some(format) = found
+                && quality > 0.0
+                && best.is_none_or(|(so_far, _)| quality > so_far)
+            {
+                best = Some((quality, format));
+            }
+        }
+        best.map(|(_, format)| format).ok_or(UnknownFormat)
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        Self::ALL.into_iter().find(|format| format.name() == text).ok_or(UnknownFormat)
+    }
+}
+
+/// Encodes an answer.
+pub fn encode(answer: &Answer, format: Format) -> Result<Vec<u8>, QueryError> {
+    let bytes = match format {
+        Format::Json => json(answer),
+        Format::Ndjson => ndjson(answer),
+        Format::Csv => csv(answer),
+        Format::Arrow => arrow_stream(answer),
+        Format::Parquet => parquet(answer),
+    };
+    bytes.map_err(QueryError::Encode)
+}
+
+/// A column whose values are written as text.
+enum Cells<'a> {
+    Text(&'a StringArray),
+    Integer(&'a Int64Array),
+    Decimal(&'a Decimal128Array),
+    Date(&'a Date32Array),
+    Instant(&'a TimestampMicrosecondArray),
+    Boolean(&'a BooleanArray),
+}
+
+impl<'a> Cells<'a> {
+    fn of(column: &'a dyn Array) -> Result<Self, ArrowError> {
+        Ok(match column.data_type() {
+            DataType::Utf8 => Self::Text(column.as_string()),
+            DataType::Int64 => Self::Integer(column.as_primitive::<Int64Type>()),
+            DataType::Decimal128(..) => Self::Decimal(column.as_primitive::<Decimal128Type>()),
+            DataType::Date32 => Self::Date(column.as_primitive::<Date32Type>()),
+            DataType::Timestamp(..) => Self::Instant(column.as_primitive::<TimestampMicrosecondType>()),
+            DataType::Boolean => Self::Boolean(column.as_boolean()),
+            other => return Err(ArrowError::NotYetImplemented(format!("a column of type {other}"))),
+        })
+    }
+
+    fn all(batch: &'a RecordBatch) -> Result<Vec<Self>, ArrowError> {
+        batch.columns().iter().map(|column| Self::of(column.as_ref())).collect()
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Text(array) => array.is_null(row),
+            Self::Integer(array) => array.is_null(row),
+            Self::Decimal(array) => array.is_null(row),
+            Self::Date(array) => array.is_null(row),
+            Self::Instant(array) => array.is_null(row),
+            Self::Boolean(array) => array.is_null(row),
+        }
+    }
+
+    /// A value that is not null, as text: dates as `YYYY-MM-DD`, instants in RFC 3339 with `Z`.
+    fn text(&self, row: usize) -> String {
+        match self {
+            Self::Text(array) => array.value(row).to_owned(),
+            Self::Integer(array) => array.value(row).to_string(),
+            Self::Decimal(array) => array.value_as_string(row),
+            Self::Date(array) => array.value_as_date(row).map(|day| day.to_string()).unwrap_or_default(),
+            Self::Instant(array) => DateTime::from_timestamp_micros(array.value(row))
+                .map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+                .unwrap_or_default(),
+            Self::Boolean(array) => array.value(row).to_string(),
+        }
+    }
+
+    /// A value as JSON. An integer beyond 2^53, which most readers would round, is a string.
+    fn write_json(&self, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        const EXACT: u64 = 1 << 53;
+        if self.is_null(row) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        match self {
+            Self::Decimal(_) | Self::Boolean(_) => out.extend_from_slice(self.text(row).as_bytes()),
+            Self::Integer(array) if array.value(row).unsigned_abs() <= EXACT => write!(out, "{}", array.value(row))?,
+            Self::Text(array) => write_value(out, array.value(row))?,
+            Self::Integer(_) | Self::Date(_) | Self::Instant(_) => write_value(out, &self.text(row))?,
+        }
+        Ok(())
+    }
+}
+
+fn write_value(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), ArrowError> {
+    serde_json::to_writer(out, value).map_err(|error| ArrowError::ExternalError(Box::new(error)))
+}
+
+/// One row as a JSON object; `keys` are the columns' names in JSON, each with its colon.
+fn write_row(out: &mut Vec<u8>, keys: &[Vec<u8>], cells: &[Cells<'_>], row: usize) -> Result<(), ArrowError> {
+    out.push(b'{');
+    for (index, (key, column)) in keys.iter().zip(cells).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(key);
+        column.write_json(row, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn json_keys(answer: &Answer) -> Result<Vec<Vec<u8>>, ArrowError> {
+    let key = |field: &std::sync::Arc<arrow::datatypes::Field>| {
+        let mut key = Vec::new();
+        write_value(&mut key, field.name())?;
+        key.push(b':');
+        Ok(key)
+    };
+    answer.schema.fields().iter().map(key).collect()
+}
+
+fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let info = &answer.metric.info;
+    let mut out = Vec::new();
+    let head = [
+        ("metric", json!(info.name)),
+        ("title", json!(info.title)),
+        ("definition", json!(info.definition)),
+        ("lake_version", json!(answer.lake_version)),
+        ("parameters", json!(answer.parameters)),
+        ("columns", json!(answer.columns)),
+    ];
+    for (index, (name, value)) in head.iter().enumerate() {
+        write!(out, "{}\"{name}\":{value}", if index == 0 { "{" } else { "," })?;
+    }
+    out.extend_from_slice(b",\"rows\":[");
+    let keys = json_keys(answer)?;
+    let mut first = true;
+    for batch in &answer.batches {
+        let cells = Cells::all(batch)?;
+        for row in 0..batch.num_rows() {
+            out.extend_from_slice(if first { b"\n" } else { b",\n" });
+            first = false;
+            write_row(&mut out, &keys, &cells, row)?;
+        }
+    }
+    writeln!(out, "],\"warnings\":{}}}", json!(answer.warnings))?;
+    Ok(out)
+}
+
+fn ndjson(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let keys = json_keys(answer)?;
+    let mut out = Vec::new();
+    for batch in &answer.batches {
+        let cells = Cells::all(batch)?;
+        for row in 0..batch.num_rows() {
+            write_row(&mut out, &keys, &cells, row)?;
+            out.push(b'\n');
+        }
+    }
+    Ok(out)
+}
+
+fn csv(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let failed = |error: csv::Error| ArrowError::CsvError(error.to_string());
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(answer.schema.fields().iter().map(|field| field.name())).map_err(failed)?;
+    for batch in &answer.batches {
+        let cells = Cells::all(batch)?;
+        for row in 0..batch.num_rows() {
+            let texts = cells.iter().map(|column| if column.is_null(row) { String::new() } else { column.text(row) });
+            writer.write_record(texts).map_err(failed)?;
+        }
+    }
+    writer.into_inner().map_err(|error| ArrowError::CsvError(error.to_string()))
+}
+
+fn arrow_stream(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
+    for batch in &answer.batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    writer.into_inner()
+}
+
+fn parquet(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), answer.schema.clone(), Some(properties))?;
+    for batch in &answer.batches {
+        writer.write(batch)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,233 @@
+//! The engine: a metric, a request and a scope become an answer, within limits on time, memory, rows and concurrency.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use datafusion::{
+    logical_expr::col,
+    prelude::{DataFrame, SessionContext},
+};
+use futures::TryStreamExt;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{
+    QueryError,
+    answer::{Answer, AnswerColumn, AnswerWarning, plain},
+    metrics::{self, Metric},
+    params::MetricRequest,
+    plan::{Inputs, Plan},
+    session::{Relations, Sessions},
+};
+use crate::{catalog::UploadFacts, config::QueryConfig};
+
+/// What queries may use, all of them together or each.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryLimits {
+    /// Of all running queries together.
+    pub memory_bytes: usize,
+    /// Of all running queries together, in the system's temporary folder.
+    pub spill_bytes: u64,
+    /// Of one query, its wait for its turn included.
+    pub timeout: Duration,
+    /// How many queries run at a time; eight times as many may wait.
+    pub concurrency: usize,
+    /// The most rows of an answer, whatever a request's `limit` says.
+    pub max_rows: usize,
+    /// Into how many parts the engine splits a query.
+    pub target_partitions: usize,
+}
+
+impl From<&QueryConfig> for QueryLimits {
+    fn from(config: &QueryConfig) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            memory_bytes: config.memory_bytes,
+            spill_bytes: config.spill_bytes,
+            timeout: config.timeout,
+            concurrency: config.concurrency,
+            max_rows: config.max_rows,
+            target_partitions: if config.target_partitions == 0 { cores } else { config.target_partitions },
+        }
+    }
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            spill_bytes: 4 << 30,
+            timeout: Duration::from_secs(30),
+            concurrency: 4,
+            max_rows: 1_000_000,
+            target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// Runs metrics over one lake.
+#[derive(Debug)]
+pub struct Engine {
+    sessions: Sessions,
+    limits: QueryLimits,
+    running: Semaphore,
+    /// Those that run and those that wait.
+    admitted: Semaphore,
+}
+
+impl Engine {
+    /// How many queries may wait for each that may run.
+    const WAITING_PER_RUNNING: usize = 8;
+
+    /// An engine over the lake's table at `lake_root`, which exists.
+    pub fn new(lake_root: &Path, limits: QueryLimits) -> Result<Self, QueryError> {
+        let sessions =
+            Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, limits.target_partitions.max(1))
+                .map_err(QueryError::Setup)?;
+        let running = limits.concurrency.max(1);
+        Ok(Self {
+            sessions,
+            limits,
+            running: Semaphore::new(running),
+            admitted: Semaphore::new(running * (1 + Self::WAITING_PER_RUNNING)),
+        })
+    }
+
+    /// Answers a request. Dropping the future, or the limit on time, stops the query.
+    pub async fn run(
+        &self,
+        metric: &Arc<Metric>,
+        request: &MetricRequest,
+        inputs: Inputs<'_>,
+    ) -> Result<Answer, QueryError> {
+        let _admitted = self.admitted.try_acquire().map_err(|_| QueryError::Busy)?;
+        let answer = async {
+            let _turn: SemaphorePermit<'_> = self.running.acquire().await.map_err(|_| QueryError::Busy)?;
+            self.execute(metric, request, inputs).await
+        };
+        let timeout = self.limits.timeout;
+        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout(timeout)))
+    }
+
+    /// A strong validator of the answer in one format, without the quotes: from the lake's version, the scope, what is
+    /// known of its projects and uploads, the metric's file and the parameters. Nothing is run.
+    pub fn etag(
+        &self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+        format: super::Format,
+    ) -> Result<String, QueryError> {
+        let plan = Plan::of(request, inputs)?;
+        let mut uploads: Vec<&UploadFacts> = Vec::new();
+        if metric.reads_uploads() {
+            uploads.extend(inputs.uploads.iter().filter(|upload| inputs.scope.contains(&upload.project)));
+            uploads.sort_by(|a, b| (&a.project, &a.id).cmp(&(&b.project, &b.id)));
+        }
+        let uploads = uploads.into_iter().map(|upload| json!([upload.project, upload.id, upload.committed_at]));
+        let projects = plan.projects.iter().map(|project| {
+            let zone = request.tz.unwrap_or(project.time_zone).name();
+            json!([project.slug, project.name, project.kind, project.currency, project.country, zone])
+        });
+        // The zones' instants are the period in full: they move with the day where the request asks for the last days.
+        let periods = plan.zones.iter().map(|zone| json!([zone.name(), plan.start(*zone), plan.end(*zone)]));
+        let all = json!([
+            env!("CARGO_PKG_VERSION"),
+            inputs.snapshot.version,
+            metric.name(),
+            metric.hash,
+            request.effective(metric),
+            request.limit.min(self.limits.max_rows),
+            format.name(),
+            projects.collect::<Vec<_>>(),
+            periods.collect::<Vec<_>>(),
+            uploads.collect::<Vec<_>>(),
+        ]);
+        Ok(hex::encode(&Sha256::digest(all.to_string())[..16]))
+    }
+
+    async fn execute(
+        &self,
+        metric: &Arc<Metric>,
+        request: &MetricRequest,
+        inputs: Inputs<'_>,
+    ) -> Result<Answer, QueryError> {
+        let plan = Plan::of(request, &inputs)?;
+        let limit = request.limit.min(self.limits.max_rows);
+        let frame = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
+        let engine_schema = Arc::clone(frame.schema().inner());
+        let mut stream = frame.execute_stream().await?;
+        let (mut batches, mut rows) = (Vec::new(), 0);
+        while let Some(batch) = stream.try_next().await? {
+            rows += batch.num_rows();
+            let surplus = rows.saturating_sub(limit);
+            batches.push(batch.slice(0, batch.num_rows() - surplus.min(batch.num_rows())));
+        }
+        let (schema, batches) = plain(&engine_schema, &batches)?;
+        let truncated = rows > limit;
+        let warnings = truncated.then(|| AnswerWarning {
+            code: "truncated",
+            message: format!(
+                "there are more than {limit} rows; ask for a higher limit, a shorter period or fewer projects"
+            ),
+        });
+        let column = |column: &metrics::ColumnInfo| AnswerColumn {
+            name: column.name.clone(),
+            kind: column.kind,
+            unit: column.unit.clone(),
+        };
+        let mut parameters = request.effective(metric);
+        plan.show(&mut parameters, metric);
+        Ok(Answer {
+            metric: Arc::clone(metric),
+            lake_version: inputs.snapshot.version,
+            parameters,
+            columns: metric.info.columns.iter().map(column).collect(),
+            schema,
+            batches,
+            warnings: warnings.into_iter().collect(),
+            truncated,
+        })
+    }
+
+    /// The plan that a request runs, for tests that hold which files it opens.
+    #[cfg(test)]
+    pub(super) async fn physical_plan(
+        &self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+    ) -> Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>, QueryError> {
+        let plan = Plan::of(request, inputs)?;
+        Ok(self.frame(metric, request, inputs, &plan, request.limit + 1).await?.create_physical_plan().await?)
+    }
+
+    /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows.
+    async fn frame(
+        &self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+        plan: &Plan<'_>,
+        fetch: usize,
+    ) -> Result<DataFrame, QueryError> {
+        let context: SessionContext = self.sessions.open(Relations {
+            files: plan.files(inputs),
+            restriction: plan.restriction(request),
+            tables: metric
+                .tables
+                .iter()
+                .map(|table| Ok((*table, plan.table(*table, inputs)?)))
+                .collect::<Result<_, QueryError>>()?,
+        })?;
+        let select = metrics::plan(&context, metric).await?.with_param_values(plan.values(request))?;
+        let keys = request.order_keys(metric).into_iter();
+        let keys = keys.map(|key| col(quoted(&key.column)).sort(!key.descending, false)).collect();
+        Ok(DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?)
+    }
+}
+
+/// A column's name as an expression's parser takes it, whatever its case.
+fn quoted(column: &str) -> String {
+    format!("\"{column}\"")
+}

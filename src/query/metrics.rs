@@ -1,0 +1,287 @@
+//! The metrics: one file each in `queries/`, a block comment of front matter in TOML and one SELECT. They are embedded
+//! when Wattlake is built, and read and planned once when it starts.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    common::ScalarValue, execution::context::SQLOptions, logical_expr::LogicalPlan, prelude::SessionContext,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    QueryError,
+    answer::column_type,
+    own::OwnParameter,
+    params,
+    period::Grain,
+    session::{self, Table},
+};
+
+/// Name and text of each file of `queries/`.
+static FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/metric_files.rs"));
+
+/// What the catalogue of metrics says of one.
+#[derive(Clone, Debug, Serialize)]
+pub struct MetricInfo {
+    pub name: String,
+    pub title: String,
+    pub definition: String,
+    /// The kind of chart that suits it: `bar`, `line`, `share`, `heatmap` or `table`.
+    pub chart: Chart,
+    pub parameters: Vec<ParameterInfo>,
+    pub columns: Vec<ColumnInfo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chart {
+    Bar,
+    Line,
+    Share,
+    Heatmap,
+    Table,
+}
+
+/// A parameter as the catalogue shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParameterInfo {
+    pub name: String,
+    /// `slug`, `date`, `time_zone`, `choice`, `text`, `currency`, `integer` or `columns`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub repeatable: bool,
+    pub description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<i64>,
+}
+
+/// A column of a metric's answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct ColumnInfo {
+    pub name: String,
+    /// `text`, `integer`, `decimal`, `date`, `timestamp` or `boolean`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What a number counts; `currency` is the currency of the row.
+    pub unit: Option<String>,
+    pub description: String,
+}
+
+/// A metric, checked.
+#[derive(Clone, Debug)]
+pub struct Metric {
+    pub info: MetricInfo,
+    pub(super) sql: String,
+    pub(super) tables: Vec<Table>,
+    /// The columns that put any answer into one order.
+    pub(super) order: Vec<String>,
+    pub(super) own: BTreeMap<String, OwnParameter>,
+    pub(super) default_grain: Grain,
+    /// SHA-256 of the file: a changed metric is another answer.
+    pub(super) hash: String,
+}
+
+impl Metric {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Whether its answer depends on what is known of uploads.
+    #[must_use]
+    pub fn reads_uploads(&self) -> bool {
+        self.tables.contains(&Table::Uploads)
+    }
+
+    pub(super) fn takes(&self, parameter: &str) -> bool {
+        self.info.parameters.iter().any(|known| known.name == parameter)
+    }
+}
+
+/// All metrics, by name.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    by_name: BTreeMap<String, Arc<Metric>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrontMatter {
+    title: String,
+    definition: String,
+    parameters: Vec<String>,
+    #[serde(default)]
+    tables: Vec<Table>,
+    chart: Chart,
+    order: Vec<String>,
+    columns: Vec<ColumnMatter>,
+    #[serde(default)]
+    defaults: Defaults,
+    #[serde(default)]
+    own: BTreeMap<String, OwnParameter>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Defaults {
+    grain: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColumnMatter {
+    name: String,
+    unit: Option<String>,
+    description: String,
+}
+
+impl Metrics {
+    /// Reads, plans and checks every metric.
+    ///
+    /// # Errors
+    /// The first file that does not hold, and why.
+    pub async fn load(limits: &params::ParameterLimits) -> Result<Self, QueryError> {
+        let mut by_name = BTreeMap::new();
+        for (name, text) in FILES {
+            let metric = read(name, text, limits)
+                .await
+                .map_err(|reason| QueryError::MetricFile { name: (*name).to_owned(), reason })?;
+            by_name.insert((*name).to_owned(), Arc::new(metric));
+        }
+        Ok(Self { by_name })
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Metric>> {
+        self.by_name.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Metric>> {
+        self.by_name.values()
+    }
+}
+
+async fn read(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<Metric, String> {
+    let rest = text.trim_start().strip_prefix("/*").ok_or("it does not begin with a block comment")?;
+    let (matter, sql) = rest.split_once("*/").ok_or("its block comment does not end")?;
+    let matter: FrontMatter = toml::from_str(matter).map_err(|error| error.to_string())?;
+    let default_grain = matter.defaults.grain.as_deref().unwrap_or("month").parse::<Grain>()?;
+    let column_names: Vec<String> = matter.columns.iter().map(|column| column.name.clone()).collect();
+    if let Some(absent) = matter.order.iter().find(|column| !column_names.contains(column)) {
+        return Err(format!("it is ordered by {absent}, which is not one of its columns"));
+    }
+    let parameters = matter
+        .parameters
+        .iter()
+        .map(|parameter| match matter.own.get(parameter) {
+            Some(own) => own.check(parameter).map(|()| own.info(parameter)),
+            None => params::common(parameter, default_grain, limits, &column_names)
+                .ok_or_else(|| format!("there is no common parameter {parameter}, and it declares none")),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(unlisted) = matter.own.keys().find(|own| !matter.parameters.contains(own)) {
+        return Err(format!("it declares {unlisted} and does not list it"));
+    }
+    let mut metric = Metric {
+        info: MetricInfo {
+            name: name.to_owned(),
+            title: matter.title,
+            definition: matter.definition,
+            chart: matter.chart,
+            parameters,
+            columns: Vec::new(),
+        },
+        sql: sql.trim().to_owned(),
+        tables: matter.tables,
+        order: matter.order,
+        own: matter.own,
+        default_grain,
+        hash: hex::encode(Sha256::digest(text)),
+    };
+    metric.info.columns = columns(&metric, matter.columns).await?;
+    Ok(metric)
+}
+
+/// Plans a metric over empty relations and compares its columns with those that its front matter describes.
+async fn columns(metric: &Metric, described: Vec<ColumnMatter>) -> Result<Vec<ColumnInfo>, String> {
+    let context = session::without_data(&metric.tables).map_err(|error| error.to_string())?;
+    let plan = plan(&context, metric).await.map_err(|error| error.to_string())?;
+    let bound = plan.with_param_values(sample_values(metric)).map_err(|error| error.to_string())?;
+    let bound = context.state().optimize(&bound).map_err(|error| error.to_string())?;
+    let fields = bound.schema().fields();
+    let (planned, written): (Vec<&str>, Vec<&str>) = (
+        fields.iter().map(|field| field.name().as_str()).collect(),
+        described.iter().map(|c| c.name.as_str()).collect(),
+    );
+    if planned != written {
+        return Err(format!("its columns are {planned:?}, its front matter describes {written:?}"));
+    }
+    let info = |(field, matter): (&Arc<arrow::datatypes::Field>, ColumnMatter)| {
+        let kind = column_type(field.data_type()).ok_or_else(|| {
+            format!("its column {} is {}, which is no type of an answer", matter.name, field.data_type())
+        })?;
+        Ok(ColumnInfo { name: matter.name, kind, unit: matter.unit, description: matter.description })
+    };
+    fields.iter().zip(described).map(info).collect()
+}
+
+/// The plan of a metric's one SELECT, with its placeholders unbound.
+pub(super) async fn plan(context: &SessionContext, metric: &Metric) -> datafusion::common::Result<LogicalPlan> {
+    let plan = context.state().create_logical_plan(&metric.sql).await?;
+    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_queries.verify_plan(&plan)?;
+    Ok(plan)
+}
+
+fn sample_values(metric: &Metric) -> Vec<(String, ScalarValue)> {
+    let own = metric.own.iter().map(|(name, parameter)| (name.clone(), parameter.sample()));
+    let grain = ("grain".to_owned(), ScalarValue::from(Grain::Month.as_str()));
+    let months = ["first_month", "last_month"].map(|name| (name.to_owned(), ScalarValue::Date32(None)));
+    own.chain([grain]).chain(months).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(matter: &str, sql: &str) -> String {
+        let columns = "columns = [{ name = \"project\", description = \"d\" }, { name = \"n\", description = \"d\" }]";
+        let text = format!(
+            "/*\ntitle = \"T\"\ndefinition = \"D\"\nchart = \"bar\"\norder = [\"project\"]\n{columns}\n{matter}\n*/\n{sql}"
+        );
+        read("t", &text, &params::ParameterLimits::default()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_metric_that_does_not_hold_is_refused_at_the_start() {
+        let good = "SELECT project_id AS project, count(*) AS n FROM payments GROUP BY project_id";
+        let plain = "parameters = [\"from\"]";
+        for (matter, sql, reason) in [
+            ("parameters = [\"until\"]", good, "no common parameter until"),
+            ("parameters = []\ngrain = 1", good, "unknown field"),
+            (plain, "SELECT project_id AS project, count(*) AS m FROM payments GROUP BY project_id", "describes"),
+            (
+                plain,
+                "SELECT project_id AS project, 1e0 / 3e0 * CAST(1 AS DOUBLE) AS n FROM payments",
+                "no type of an answer",
+            ),
+            (plain, "SELECT project_id AS project, count(*) AS n FROM uploads GROUP BY project_id", "uploads"),
+            (plain, "SELECT project_id AS project, now() AS n FROM payments", "now"),
+            (plain, "SELECT project, n FROM 'data.parquet'", "data.parquet"),
+            (plain, "CREATE TABLE t AS SELECT 1 AS project, 2 AS n", "DDL"),
+            (plain, "SELECT 1 AS project, 2 AS n; SELECT 1 AS project, 2 AS n", "statement"),
+            ("parameters = []\norder_by = 1", good, "unknown field"),
+        ] {
+            let error = refused(matter, sql).await;
+            assert!(error.contains(reason), "{sql}: {error}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Queries: the caller's files become a relation, a metric's SELECT runs over it, and its rows become JSON, CSV, Arrow or
+//! Parquet. The only place that opens a session of the engine.
+
+mod answer;
+mod encode;
+mod engine;
+mod metrics;
+mod own;
+mod params;
+mod period;
+mod plan;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+pub use answer::{Answer, AnswerColumn, AnswerWarning};
+pub use encode::{Format, UnknownFormat, encode};
+pub use engine::{Engine, QueryLimits};
+pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo};
+pub use own::{OwnParameter, OwnValue};
+pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};
+pub use period::{Grain, Moment};
+pub use plan::{Inputs, ProjectFacts};
+
+use crate::{error::ErrorKind, ids::ProjectSlug};
+
+/// Why a query has no answer. The messages name no values and no paths; what the engine said is the source.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("the metric {name} does not hold: {reason}")]
+    MetricFile { name: String, reason: String },
+    #[error("the query engine could not be set up")]
+    Setup(#[source] DataFusionError),
+    #[error("the scope holds {0}, of which nothing is known")]
+    MissingFacts(ProjectSlug),
+    #[error("too many queries are running and waiting; try again in a moment")]
+    Busy,
+    #[error("the query took longer than {} s and was stopped; ask for a shorter period or fewer projects", .0.as_secs())]
+    Timeout(Duration),
+    #[error("the query needs more memory than the server gives it; ask for a shorter period or fewer projects")]
+    Resources(#[source] DataFusionError),
+    #[error("files of the lake could not be read")]
+    Storage(#[source] DataFusionError),
+    #[error("the query engine failed")]
+    Engine(#[source] DataFusionError),
+    #[error("a column of the answer has a type that answers do not have")]
+    ColumnType,
+    #[error("the answer could not be encoded")]
+    Encode(#[source] ArrowError),
+}
+
+impl QueryError {
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Busy => ErrorKind::Busy,
+            Self::Timeout(_) => ErrorKind::Timeout,
+            Self::Resources(_) => ErrorKind::TooLarge,
+            Self::Storage(_) => ErrorKind::Unavailable,
+            Self::MetricFile { .. }
+            | Self::Setup(_)
+            | Self::MissingFacts(_)
+            | Self::Engine(_)
+            | Self::ColumnType
+            | Self::Encode(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The one place where an error of the engine gets its meaning.
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Resources(error),
+            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {
+                Self::Storage(error)
+            }
+            _ => Self::Engine(error),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What a request comes to: its zones, its instants, its files, and the relations that its metric asks for.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::array::{ArrayRef, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
+use chrono_tz::Tz;
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{Expr, col, lit},
+};
+use serde_json::json;
+
+use super::{
+    QueryError,
+    metrics::Metric,
+    params::MetricRequest,
+    period::{Grain, Moment, days_since_epoch},
+    session::Table,
+};
+use crate::{
+    access::Scope,
+    catalog::UploadFacts,
+    ids::ProjectSlug,
+    lake::{Snapshot, scan::ScanFile},
+};
+
+/// What a query needs to know of a project.
+#[derive(Clone, Debug)]
+pub struct ProjectFacts {
+    pub slug: ProjectSlug,
+    pub name: String,
+    /// `mini_grid` or `shs`.
+    pub kind: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// ISO 3166.
+    pub country: String,
+    pub time_zone: Tz,
+}
+
+/// What a request is answered from.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    pub snapshot: Arc<Snapshot>,
+    pub scope: &'a Scope,
+    /// At least the projects of the scope.
+    pub projects: &'a [ProjectFacts],
+    /// At least the uploads of the scope's projects; others are ignored.
+    pub uploads: &'a [UploadFacts],
+    pub now: DateTime<Utc>,
+}
+
+/// A request over its projects: which zones there are, and which instants.
+pub(super) struct Plan<'a> {
+    pub(super) projects: Vec<&'a ProjectFacts>,
+    tz: Option<Tz>,
+    pub(super) zones: Vec<Tz>,
+    from: Option<Moment>,
+    to: Option<Moment>,
+    /// From the first of the last local days to the end of today, by zone.
+    last_days: Option<i64>,
+    now: DateTime<Utc>,
+    months: (Option<NaiveDate>, Option<NaiveDate>),
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn of(request: &MetricRequest, inputs: &Inputs<'a>) -> Result<Self, QueryError> {
+        let known: HashMap<&ProjectSlug, &ProjectFacts> = inputs.projects.iter().map(|p| (&p.slug, p)).collect();
+        let facts = |slug: &ProjectSlug| known.get(slug).copied().ok_or_else(|| QueryError::MissingFacts(slug.clone()));
+        let projects = inputs.scope.projects().map(facts).collect::<Result<Vec<_>, _>>()?;
+        let zones: BTreeMap<&str, Tz> =
+            projects.iter().map(|p| request.tz.unwrap_or(p.time_zone)).map(|zone| (zone.name(), zone)).collect();
+        let mut plan = Self {
+            projects,
+            tz: request.tz,
+            zones: zones.into_values().collect(),
+            from: request.from,
+            to: request.to,
+            last_days: request.last_days,
+            now: inputs.now,
+            months: (None, None),
+        };
+        plan.months = plan.asked_months();
+        Ok(plan)
+    }
+
+    fn zone(&self, project: &ProjectFacts) -> Tz {
+        self.tz.unwrap_or(project.time_zone)
+    }
+
+    /// The period's first instant in a zone.
+    pub(super) fn start(&self, zone: Tz) -> Option<DateTime<Utc>> {
+        match self.last_days {
+            Some(days) => {
+                let today = self.now.with_timezone(&zone).date_naive();
+                let first = today.checked_sub_days(Days::new(u64::try_from(days - 1).unwrap_or(0)))?;
+                Some(Moment::Day(first).at(zone))
+            }
+            None => self.from.map(|from| from.at(zone)),
+        }
+    }
+
+    /// The first instant after the period in a zone.
+    pub(super) fn end(&self, zone: Tz) -> Option<DateTime<Utc>> {
+        match self.last_days {
+            Some(_) => {
+                let today = self.now.with_timezone(&zone).date_naive();
+                Some(Moment::Day(today.succ_opt()?).at(zone))
+            }
+            None => self.to.map(|to| to.at(zone)),
+        }
+    }
+
+    /// The first and the last local month that the request names, over all zones.
+    fn asked_months(&self) -> (Option<NaiveDate>, Option<NaiveDate>) {
+        let month = |at: DateTime<Utc>, zone: Tz| Grain::Month.bucket(at.with_timezone(&zone).date_naive());
+        let first = self.zones.iter().filter_map(|zone| month(self.start(*zone)?, *zone)).min();
+        let just_before = |at: DateTime<Utc>| at - chrono::Duration::microseconds(1);
+        let last = self.zones.iter().filter_map(|zone| month(just_before(self.end(*zone)?), *zone)).max();
+        (first, last)
+    }
+
+    pub(super) fn files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
+        let zones: HashMap<&ProjectSlug, Tz> = self.projects.iter().map(|p| (&p.slug, self.zone(p))).collect();
+        let partitions = inputs.snapshot.partitions.iter();
+        partitions
+            .filter_map(|((project, _), files)| zones.get(project).map(|zone| (zone, files)))
+            .flat_map(|(zone, files)| files.iter().map(|file| ScanFile { file: Arc::clone(file), time_zone: *zone }))
+            .collect()
+    }
+
+    /// What of the scope's rows the request asks for.
+    pub(super) fn restriction(&self, request: &MetricRequest) -> Option<Expr> {
+        let texts = |column: &str, values: &[String]| {
+            let list = values.iter().map(|value| lit(value.as_str())).collect();
+            (!values.is_empty()).then(|| col(column).in_list(list, false))
+        };
+        [self.in_period(), texts("site", &request.sites), texts("currency", &request.currencies)]
+            .into_iter()
+            .flatten()
+            .reduce(Expr::and)
+    }
+
+    /// The period: one pair of instants where all projects share a zone, else one for the projects of each.
+    fn in_period(&self) -> Option<Expr> {
+        let instant =
+            |at: DateTime<Utc>| lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())));
+        let bounds = |zone: Tz| {
+            let from = self.start(zone).map(|at| col("paid_at").gt_eq(instant(at)));
+            let to = self.end(zone).map(|at| col("paid_at").lt(instant(at)));
+            [from, to].into_iter().flatten().reduce(Expr::and)
+        };
+        if let [zone] = self.zones.as_slice() {
+            return bounds(*zone);
+        }
+        let of_zone = |zone: &Tz| {
+            let members = self.projects.iter().filter(|project| self.zone(project) == *zone);
+            let members = members.map(|project| lit(project.slug.as_str())).collect();
+            Some(col("project_id").in_list(members, false).and(bounds(*zone)?))
+        };
+        self.zones.iter().filter_map(of_zone).reduce(Expr::or)
+    }
+
+    /// The values of the placeholders that a metric may use.
+    pub(super) fn values(&self, request: &MetricRequest) -> Vec<(String, ScalarValue)> {
+        let own = request.own.iter().map(|(name, value)| (name.clone(), value.scalar()));
+        let month = |month: Option<NaiveDate>| ScalarValue::Date32(month.and_then(days_since_epoch));
+        let common = [
+            ("grain".to_owned(), ScalarValue::from(request.grain.as_str())),
+            ("first_month".to_owned(), month(self.months.0)),
+            ("last_month".to_owned(), month(self.months.1)),
+        ];
+        own.chain(common).collect()
+    }
+
+    pub(super) fn table(&self, table: Table, inputs: &Inputs<'_>) -> Result<RecordBatch, QueryError> {
+        let columns = match table {
+            Table::Projects => self.project_columns(),
+            Table::Uploads => upload_columns(inputs),
+            Table::Months => vec![Arc::new(Date32Array::from_iter_values(self.month_days(inputs))) as ArrayRef],
+        };
+        RecordBatch::try_new(table.schema(), columns).map_err(|error| QueryError::Engine(error.into()))
+    }
+
+    fn project_columns(&self) -> Vec<ArrayRef> {
+        let text = |value: fn(&ProjectFacts) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(self.projects.iter().map(|project| value(project))))
+        };
+        let zones = self.projects.iter().map(|project| self.zone(project).name());
+        vec![
+            text(|project| project.slug.as_str()),
+            text(|project| &project.name),
+            text(|project| &project.kind),
+            text(|project| &project.currency),
+            Arc::new(StringArray::from_iter_values(zones)),
+            text(|project| &project.country),
+        ]
+    }
+
+    /// The months that the request names; where it leaves an end open, those of the scope's partitions and one more,
+    /// because a local month reaches into the next month of UTC.
+    fn month_days(&self, inputs: &Inputs<'_>) -> Vec<i32> {
+        let held = || {
+            let partitions = inputs.snapshot.partitions.keys().filter(|(project, _)| inputs.scope.contains(project));
+            let starts = partitions.filter_map(|(_, month)| DateTime::from_timestamp_micros(month.start_micros()));
+            starts.map(|start: DateTime<Utc>| start.date_naive())
+        };
+        let one = Months::new(1);
+        let first = self.months.0.or_else(|| held().min()?.checked_sub_months(one));
+        let last = self.months.1.or_else(|| held().max()?.checked_add_months(one));
+        let (Some(first), Some(last)) = (first, last) else {
+            return Vec::new();
+        };
+        let months = std::iter::successors(Some(first), |month| month.with_day(1)?.checked_add_months(one));
+        months.take_while(|month| *month <= last).filter_map(days_since_epoch).collect()
+    }
+
+    /// Fills in what the request left to its defaults.
+    pub(super) fn show(&self, parameters: &mut serde_json::Map<String, serde_json::Value>, metric: &Metric) {
+        let slugs: Vec<&ProjectSlug> = self.projects.iter().map(|project| &project.slug).collect();
+        if metric.takes("project") {
+            parameters.insert("project".to_owned(), json!(slugs));
+        }
+        if let (Some(_), [zone]) = (self.last_days, self.zones.as_slice()) {
+            let day = |at: Option<DateTime<Utc>>| at.map(|at| at.with_timezone(zone).date_naive().to_string());
+            parameters.insert("from".to_owned(), json!(day(self.start(*zone))));
+            parameters.insert("to".to_owned(), json!(day(self.end(*zone))));
+        }
+    }
+}
+
+fn upload_columns(inputs: &Inputs<'_>) -> Vec<ArrayRef> {
+    let uploads: Vec<&UploadFacts> =
+        inputs.uploads.iter().filter(|upload| inputs.scope.contains(&upload.project)).collect();
+    let text = |value: fn(&UploadFacts) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(uploads.iter().map(|upload| value(upload))))
+    };
+    let committed = uploads.iter().map(|upload| upload.committed_at.timestamp_micros());
+    vec![
+        text(|upload| upload.id.as_str()),
+        text(|upload| upload.project.as_str()),
+        text(|upload| &upload.dataset_name),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(committed).with_timezone("UTC")),
+    ]
+}

@@ -1,0 +1,218 @@
+//! A lake of a few payments in a temporary folder.
+
+use std::{collections::BTreeMap, fs::File, sync::Arc};
+
+use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use chrono::{DateTime, Utc};
+use datafusion::physical_plan::ExecutionPlan;
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+
+use crate::{
+    access::{Principal, Role, Scope},
+    catalog::UploadFacts,
+    ids::{Month, ProjectSlug},
+    lake::{LakeFile, Snapshot},
+    payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA},
+    query::{
+        Answer, Engine, Format, Inputs, Metric, MetricRequest, Metrics, ParameterError, ParameterLimits, ProjectFacts,
+        QueryError, QueryLimits, encode,
+    },
+};
+
+pub(super) const UPLOADS: [&str; 2] = ["upl_00000000000000000000000000000001", "upl_00000000000000000000000000000002"];
+
+/// One payment; what a test does not speak of has a plain value.
+#[derive(Clone)]
+pub(super) struct Payment {
+    pub(super) project: &'static str,
+    pub(super) paid_at: &'static str,
+    pub(super) customer: &'static str,
+    /// In ten-thousandths.
+    pub(super) amount: i128,
+    pub(super) currency: &'static str,
+    pub(super) site: &'static str,
+    /// As the file had it, and the canonical one.
+    pub(super) source: (Option<&'static str>, &'static str),
+    pub(super) settlement: &'static str,
+    pub(super) upload: &'static str,
+}
+
+/// A settled payment in KES at the site Hill.
+pub(super) fn paid(project: &'static str, paid_at: &'static str, customer: &'static str, amount: i128) -> Payment {
+    Payment {
+        project,
+        paid_at,
+        customer,
+        amount: amount * 10_000,
+        currency: "KES",
+        site: "Hill",
+        source: (Some("M-PESA"), "mpesa"),
+        settlement: "settled",
+        upload: UPLOADS[0],
+    }
+}
+
+impl Payment {
+    fn micros(&self) -> i64 {
+        self.paid_at.parse::<DateTime<Utc>>().unwrap().timestamp_micros()
+    }
+}
+
+pub(super) struct Lake {
+    root: TempDir,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) projects: Vec<ProjectFacts>,
+    uploads: Vec<UploadFacts>,
+    pub(super) engine: Engine,
+    pub(super) metrics: Metrics,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Lake {
+    /// The projects are kitobo (Nairobi), cairo (with summer time) and whichever others the payments name (UTC).
+    pub(super) async fn of(payments: &[Payment]) -> Self {
+        let root = TempDir::new().unwrap();
+        let mut partitions: BTreeMap<(ProjectSlug, Month), Vec<&Payment>> = BTreeMap::new();
+        for payment in payments {
+            let key = (payment.project.parse().unwrap(), Month::of_micros(payment.micros()));
+            partitions.entry(key).or_default().push(payment);
+        }
+        let mut snapshot = Snapshot { version: 7, ..Snapshot::default() };
+        for ((project, month), members) in &partitions {
+            let path = format!("project_id={project}/month={month}/part.parquet");
+            let bytes = write(&root.path().join(&path), members);
+            let file = LakeFile {
+                path,
+                project: project.clone(),
+                month: *month,
+                bytes,
+                rows: members.len().try_into().unwrap(),
+            };
+            snapshot.partitions.insert((project.clone(), *month), vec![Arc::new(file)]);
+        }
+        let mut slugs: Vec<&str> = payments.iter().map(|payment| payment.project).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        let uploads = slugs.iter().flat_map(|slug| {
+            UPLOADS.iter().zip(["2024-06-01T08:00:00Z", "2024-07-01T08:00:00Z"]).map(|(id, at)| UploadFacts {
+                id: id.parse().unwrap(),
+                project: slug.parse().unwrap(),
+                dataset_name: "05_2024_Hill".to_owned(),
+                committed_at: at.parse().unwrap(),
+            })
+        });
+        let limits = QueryLimits { target_partitions: 2, ..QueryLimits::default() };
+        Self {
+            engine: Engine::new(root.path(), limits).unwrap(),
+            uploads: uploads.collect(),
+            projects: slugs.iter().map(|slug| facts(slug)).collect(),
+            metrics: Metrics::load(&ParameterLimits::default()).await.unwrap(),
+            now: "2024-05-20T12:00:00Z".parse().unwrap(),
+            snapshot: Arc::new(snapshot),
+            root,
+        }
+    }
+
+    /// The same lake with other limits.
+    pub(super) fn limited(mut self, limits: QueryLimits) -> Self {
+        self.engine = Engine::new(self.root.path(), limits).unwrap();
+        self
+    }
+
+    pub(super) fn metric(&self, name: &str) -> &Arc<Metric> {
+        self.metrics.get(name).unwrap()
+    }
+
+    pub(super) fn request(&self, metric: &str, pairs: &[(&str, &str)]) -> Result<MetricRequest, ParameterError> {
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        MetricRequest::parse(self.metric(metric), &pairs, &ParameterLimits::default())
+    }
+
+    pub(super) fn scope(&self, request: &MetricRequest) -> Scope {
+        let admin = Principal { key_prefix: "k".to_owned(), role: Role::Admin };
+        let existing = self.projects.iter().map(|project| project.slug.clone()).collect();
+        Scope::of(&admin, existing, &request.projects).unwrap()
+    }
+
+    pub(super) fn inputs<'a>(&'a self, scope: &'a Scope) -> Inputs<'a> {
+        let snapshot = Arc::clone(&self.snapshot);
+        Inputs { snapshot, scope, projects: &self.projects, uploads: &self.uploads, now: self.now }
+    }
+
+    pub(super) async fn ask(&self, metric: &str, pairs: &[(&str, &str)]) -> Result<Answer, QueryError> {
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        self.engine.run(self.metric(metric), &request, self.inputs(&scope)).await
+    }
+
+    /// The rows of an answer, each as CSV.
+    pub(super) async fn rows(&self, metric: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+        let answer = self.ask(metric, pairs).await.unwrap();
+        let csv = String::from_utf8(encode(&answer, Format::Csv).unwrap()).unwrap();
+        csv.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    pub(super) async fn plan(&self, metric: &str, pairs: &[(&str, &str)]) -> Arc<dyn ExecutionPlan> {
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        self.engine.physical_plan(self.metric(metric), &request, &self.inputs(&scope)).await.unwrap()
+    }
+
+    pub(super) fn etag(&self, metric: &str, pairs: &[(&str, &str)], format: Format) -> String {
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        self.engine.etag(self.metric(metric), &request, &self.inputs(&scope), format).unwrap()
+    }
+}
+
+fn facts(slug: &str) -> ProjectFacts {
+    let time_zone = match slug {
+        "kitobo" => chrono_tz::Africa::Nairobi,
+        "cairo" => chrono_tz::Africa::Cairo,
+        _ => chrono_tz::UTC,
+    };
+    ProjectFacts {
+        slug: slug.parse().unwrap(),
+        name: slug.to_uppercase(),
+        kind: "mini_grid".to_owned(),
+        currency: "KES".to_owned(),
+        country: "KE".to_owned(),
+        time_zone,
+    }
+}
+
+fn write(path: &std::path::Path, payments: &[&Payment]) -> u64 {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let text = |value: fn(&Payment) -> Option<&str>| -> ArrayRef {
+        Arc::new(payments.iter().map(|payment| value(payment)).collect::<StringArray>())
+    };
+    let column = |name: &str| -> ArrayRef {
+        match name {
+            "paid_at" => {
+                let values = payments.iter().map(|payment| payment.micros());
+                Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
+            }
+            "amount" | "transaction_charges" => {
+                let values = payments.iter().map(|payment| if name == "amount" { payment.amount } else { 0 });
+                let array = Decimal128Array::from_iter_values(values);
+                Arc::new(array.with_precision_and_scale(AMOUNT_PRECISION, AMOUNT_SCALE).unwrap())
+            }
+            "site" => text(|payment| Some(payment.site)),
+            "customer_id" | "customer_name" | "meter_id" => text(|payment| Some(payment.customer)),
+            "payment_id" => text(|payment| Some(payment.paid_at)),
+            "currency" => text(|payment| Some(payment.currency)),
+            "payment_source" => text(|payment| payment.source.0),
+            "source" => text(|payment| Some(payment.source.1)),
+            "settlement" => text(|payment| Some(payment.settlement)),
+            "upload_id" => text(|payment| Some(payment.upload)),
+            _ => text(|_| None),
+        }
+    };
+    let columns = FILE_SCHEMA.fields().iter().map(|field| column(field.name())).collect();
+    let batch = RecordBatch::try_new(Arc::clone(&FILE_SCHEMA), columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    std::fs::metadata(path).unwrap().len()
+}
