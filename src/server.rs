@@ -90,8 +90,15 @@ impl ServerError {
 }
 
 impl Server {
-    /// Opens the data folder and takes the address.
+    /// Takes the address and opens the data folder. Who connects before it serves waits.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        // First, because it fails at once where another server runs already, before anything is made or repaired.
+        let taken = async {
+            let listener = TcpListener::bind(&config.listen).await?;
+            listener.local_addr().map(|local| (listener, format!("http://{local}")))
+        };
+        let (listener, address) =
+            taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
         let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
@@ -103,12 +110,6 @@ impl Server {
         let engine = Arc::new(Engine::new(lake.root(), limits).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
-        let taken = async {
-            let listener = TcpListener::bind(&config.listen).await?;
-            listener.local_addr().map(|local| (listener, format!("http://{local}")))
-        };
-        let (listener, address) =
-            taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
         Ok(Self {
             address,
             state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
