@@ -43,8 +43,8 @@ impl TestServer {
         let admin = catalog.create_key("test", Role::Admin).await.unwrap();
         let address = server.address.clone();
         let (stop, told_to_stop) = oneshot::channel();
-        let served = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
-        Self { address, catalog, folder, admin, stop: Some(stop), served }
+        let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
+        Self { address, catalog, folder, admin, stop: Some(stop), served: running }
     }
 
     pub fn admin(&self) -> Admin<'_> {
