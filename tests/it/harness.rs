@@ -37,14 +37,14 @@ impl TestServer {
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
         change(&mut config);
-        config.listen = "127.0.0.1:0".to_owned();
+        "127.0.0.1:0".clone_into(&mut config.listen);
         let server = Server::start(config).await.unwrap();
         let catalog = server.state.catalog.clone();
         let admin = catalog.create_key("test", Role::Admin).await.unwrap();
         let address = server.address.clone();
-        let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server.run_until(async { drop(stopped.await) }));
-        Self { address, catalog, folder, admin, stop: Some(stop), served }
+        let (stop, told_to_stop) = oneshot::channel();
+        let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
+        Self { address, catalog, folder, admin, stop: Some(stop), served: running }
     }
 
     pub fn admin(&self) -> Admin<'_> {
