@@ -50,7 +50,8 @@ pub(super) async fn create_upload(
         // Where the form breaks off before its file, `read_form` says why.
         let Ok(fields) = announced.await else { return Ok(None) };
         let upload = read_request(&state, &principal, Parameters::of(fields)).await?;
-        receive(&state, upload, stream::poll_fn(|context| queue.poll_recv(context))).await.map(Some)
+        // The queue moves in, so that it closes when this ends: else a refused form would wait for ever to pass its file on.
+        receive(&state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
     let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);
