@@ -1,6 +1,6 @@
 //! The second half of an upload, once its file is received and checked: it lands, or it is refused, or it was only a try.
 
-use chrono::Utc;
+use chrono::{SubsecRound, Utc};
 
 use super::{
     Ingest, IngestError, Outcome, TemporaryFolder, UploadRequest, blocking, check::Checked, report::Report, stage,
@@ -106,7 +106,8 @@ impl Ingest {
                 return Err(error.into());
             }
         };
-        let at = Utc::now();
+        // The catalogue keeps microseconds: the answer says what a later look at the record says.
+        let at = Utc::now().trunc_subsecs(6);
         self.catalog.set_upload_committed(&record.id, snapshot.version, at, &record.report).await?;
         record.status = UploadStatus::Committed;
         record.committed_at = Some(at);
