@@ -4,8 +4,8 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod cli;
-mod forms;
 mod harness;
 mod projects;
+mod refusals;
 mod server;
 mod tidy;
