@@ -1,5 +1,7 @@
 //! The second half of an upload, once its file is received and checked: it lands, or it is refused, or it was only a try.
 
+use std::collections::BTreeSet;
+
 use chrono::Utc;
 
 use super::{
@@ -52,11 +54,19 @@ impl Ingest {
         } else {
             let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
             let project = request.project.slug.clone();
-            let placement = blocking(move || {
-                let batches = checked.rows.into_batches()?.map(|batch| batch.map_err(LakeError::from_rows));
-                Ok(lake::count(lake.root(), &snapshot, &project, batches)?)
+            let (placement, months) = blocking(move || {
+                let mut months = BTreeSet::new();
+                let batches = checked.rows.into_batches()?.map(|batch| {
+                    let batch = batch?;
+                    months.extend(stage::months_of_rows(&batch)?);
+                    Ok(batch)
+                });
+                let batches = batches.map(|batch: Result<_, IngestError>| batch.map_err(LakeError::from_rows));
+                let placement = lake::count(lake.root(), &snapshot, &project, batches)?;
+                Ok((placement, months))
             })
             .await?;
+            report.months = months.iter().map(ToString::to_string).collect();
             report.place(&placement);
         }
         record.report = report.to_json();
