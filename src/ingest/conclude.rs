@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::Utc;
+use chrono::{SubsecRound, Utc};
 
 use super::{
     Ingest, IngestError, Outcome, TemporaryFolder, UploadRequest, blocking, check::Checked, report::Report, stage,
@@ -107,7 +107,12 @@ impl Ingest {
         record.report = report.to_json();
         record.status = UploadStatus::Committing;
         self.catalog.insert_upload(&record).await?;
-        let change = Change { upload: record.id.clone(), removed: placement.removed, added: placement.added };
+        let change = Change {
+            upload: record.id.clone(),
+            sha256: record.sha256.clone(),
+            removed: placement.removed,
+            added: placement.added,
+        };
         let snapshot = match self.lake.commit(change).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -116,7 +121,8 @@ impl Ingest {
                 return Err(error.into());
             }
         };
-        let at = Utc::now();
+        // As the catalogue keeps it, so that the answer now and the record later say the same.
+        let at = Utc::now().trunc_subsecs(6);
         self.catalog.set_upload_committed(&record.id, snapshot.version, at, &record.report).await?;
         record.status = UploadStatus::Committed;
         record.committed_at = Some(at);
