@@ -116,8 +116,10 @@ impl Ingest {
         let snapshot = match self.lake.commit(change).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                // Whether it got there is settled from the log when the server starts next.
-                tracing::error!(upload = %record.id, "the commit of an upload failed");
+                // Where not even that can be settled now, the next start does.
+                if let Err(error) = self.settle(&record).await {
+                    tracing::error!(upload = %record.id, %error, "an interrupted upload is not settled");
+                }
                 return Err(error.into());
             }
         };

@@ -18,6 +18,7 @@ use arrow::{
 
 use super::{IngestError, folder::Folder};
 use crate::{
+    durable,
     ids::{Month, ProjectSlug},
     lake::{self, ROWS_PER_FILE, StagedFile},
     payments::{decoder::BATCH_ROWS, schema::FILE_SCHEMA},
@@ -53,7 +54,10 @@ pub(super) fn stage(
             staged.extend(worker.join().map_err(|_| IngestError::Stopped)??);
         }
         split?;
-        staged.sort_by(|a: &StagedFile, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
+        if let Some(folder) = staged.first().and_then(|staged: &StagedFile| staged.file.path.parent()) {
+            durable::sync_dir(folder).map_err(IngestError::io("staging rows"))?;
+        }
+        staged.sort_by(|a, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
         Ok(staged)
     })
 }

@@ -65,6 +65,13 @@ impl DeltaLog {
         Ok((Self { store }, snapshot))
     }
 
+    /// Reads anew which files are active.
+    pub(super) async fn read(&self) -> Result<Snapshot, LakeError> {
+        let mut table = DeltaTable::new(self.store.clone());
+        table.load().await?;
+        read_snapshot(&table).await
+    }
+
     /// Writes `change` as version `version`, which must be the next one.
     pub(super) async fn commit(&self, version: u64, change: &Change) -> Result<(), LakeError> {
         let now = Utc::now().timestamp_millis();
