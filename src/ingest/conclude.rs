@@ -1,5 +1,7 @@
 //! The second half of an upload, once its file is received and checked: it lands, or it is refused, or it was only a try.
 
+use std::collections::BTreeSet;
+
 use chrono::{SubsecRound, Utc};
 
 use super::{
@@ -52,11 +54,19 @@ impl Ingest {
         } else {
             let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
             let project = request.project.slug.clone();
-            let placement = blocking(move || {
-                let batches = checked.rows.into_batches()?.map(|batch| batch.map_err(LakeError::from_rows));
-                Ok(lake::count(lake.root(), &snapshot, &project, batches)?)
+            let (placement, months) = blocking(move || {
+                let mut months = BTreeSet::new();
+                let batches = checked.rows.into_batches()?.map(|batch| {
+                    let batch = batch?;
+                    months.extend(stage::months_of_rows(&batch)?);
+                    Ok(batch)
+                });
+                let batches = batches.map(|batch: Result<_, IngestError>| batch.map_err(LakeError::from_rows));
+                let placement = lake::count(lake.root(), &snapshot, &project, batches)?;
+                Ok((placement, months))
             })
             .await?;
+            report.months = months.iter().map(ToString::to_string).collect();
             report.place(&placement);
         }
         record.report = report.to_json();
@@ -97,16 +107,23 @@ impl Ingest {
         record.report = report.to_json();
         record.status = UploadStatus::Committing;
         self.catalog.insert_upload(&record).await?;
-        let change = Change { upload: record.id.clone(), removed: placement.removed, added: placement.added };
+        let change = Change {
+            upload: record.id.clone(),
+            sha256: record.sha256.clone(),
+            removed: placement.removed,
+            added: placement.added,
+        };
         let snapshot = match self.lake.commit(change).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                // Whether it got there is settled from the log when the server starts next.
-                tracing::error!(upload = %record.id, "the commit of an upload failed");
+                // Where not even that can be settled now, the next start does.
+                if let Err(error) = self.settle(&record).await {
+                    tracing::error!(upload = %record.id, %error, "an interrupted upload is not settled");
+                }
                 return Err(error.into());
             }
         };
-        // The catalogue keeps microseconds: the answer says what a later look at the record says.
+        // As the catalogue keeps it, so that the answer now and the record later say the same.
         let at = Utc::now().trunc_subsecs(6);
         self.catalog.set_upload_committed(&record.id, snapshot.version, at, &record.report).await?;
         record.status = UploadStatus::Committed;

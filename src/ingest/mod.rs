@@ -103,16 +103,22 @@ impl Ingest {
         Ok(ingest)
     }
 
-    /// Settles uploads that were on their way into the lake when a process ended. The lake's log decides.
+    /// Settles uploads that were on their way into the lake when a process ended.
     async fn recover(&self) -> Result<(), IngestError> {
         for upload in self.catalog.unfinished_uploads().await? {
-            if let Some(version) = self.lake.version_of(&upload.id).await? {
-                tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
-                self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
-            } else {
-                tracing::warn!(upload = %upload.id, "an interrupted upload is not in the lake; send it again");
-                self.catalog.set_upload_status(&upload.id, UploadStatus::Failed, None).await?;
-            }
+            self.settle(&upload).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides by the lake's log whether an interrupted upload got there.
+    async fn settle(&self, upload: &UploadRecord) -> Result<(), IngestError> {
+        if let Some(version) = self.lake.version_of(&upload.id).await? {
+            tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
+            self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
+        } else {
+            tracing::warn!(upload = %upload.id, "an interrupted upload is not in the lake; send it again");
+            self.catalog.set_upload_status(&upload.id, UploadStatus::Failed, None).await?;
         }
         Ok(())
     }

@@ -11,13 +11,21 @@ pub(super) struct Report {
     pub(super) months: Vec<String>,
     warnings: serde_json::Value,
     errors: serde_json::Value,
+    /// Whether there is a file of rejected rows.
+    rejected_rows: bool,
 }
 
 impl Report {
     pub(super) fn of(checked: &Checked) -> Self {
         let counts =
             Counts { read: checked.read, duplicate: checked.repeated, rejected: checked.rejected, ..Counts::default() };
-        Self { counts, months: Vec::new(), warnings: json!(checked.warnings), errors: json!(checked.errors) }
+        Self {
+            counts,
+            months: Vec::new(),
+            warnings: json!(checked.warnings),
+            errors: json!(checked.errors),
+            rejected_rows: checked.rejected > 0,
+        }
     }
 
     pub(super) fn place(&mut self, placement: &Placement) {
@@ -28,6 +36,6 @@ impl Report {
     }
 
     pub(super) fn to_json(&self) -> serde_json::Value {
-        json!({ "counts": self.counts, "months": self.months, "warnings": self.warnings, "errors": self.errors })
+        json!({ "counts": self.counts, "months": self.months, "warnings": self.warnings, "errors": self.errors, "rejected_rows": self.rejected_rows })
     }
 }
