@@ -7,7 +7,8 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -76,4 +77,11 @@ impl Folder {
             tracing::warn!(folder = %self.0.display(), %error, "a temporary folder was not removed");
         }
     }
+}
+
+/// A file for reading and writing that has no name, so that nothing is left of it however the process ends.
+pub(super) fn scratch_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
 }

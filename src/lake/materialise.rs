@@ -9,8 +9,7 @@ use arrow::{
 };
 
 use super::{
-    LakeError, LakeFile,
-    collisions::RowSet,
+    LakeError, LakeFile, RowSet,
     file::{self, Part, ROWS_PER_FILE},
 };
 use crate::ids::{Month, ProjectSlug};

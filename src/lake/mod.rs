@@ -5,6 +5,7 @@ mod file;
 mod log;
 mod materialise;
 mod place;
+mod row_set;
 pub mod scan;
 pub mod snapshot;
 mod store;
@@ -22,6 +23,7 @@ pub use self::{
     file::{ROWS_PER_FILE, Written, write},
     log::Change,
     place::{Placement, StagedFile, count, place},
+    row_set::RowSet,
     snapshot::{LakeFile, Snapshot},
 };
 use crate::{
