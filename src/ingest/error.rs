@@ -11,7 +11,7 @@ use crate::{
 /// Why an upload came to no answer of its own. A file that is refused for its content is not an error: see [`Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    #[error("the file has more than {limit} bytes")]
+    #[error("the file has more than {limit} bytes; split it, by month for example")]
     TooLarge { limit: u64 },
     #[error("{limit} uploads are under way, which is the limit")]
     Busy { limit: usize },
