@@ -25,6 +25,8 @@ pub enum IngestError {
     Catalog(#[from] CatalogError),
     #[error("the lake")]
     Lake(#[from] LakeError),
+    #[error("the project's currency changed while the file came; send it again")]
+    CurrencyChanged,
     #[error("the upload was stopped")]
     Stopped,
 }
@@ -40,6 +42,7 @@ impl IngestError {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted(_) => ErrorKind::Invalid,
+            Self::CurrencyChanged => ErrorKind::Conflict,
             Self::Io { source, .. } => lake::io_kind(source),
             Self::Arrow(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),

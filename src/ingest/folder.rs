@@ -72,9 +72,11 @@ impl Folder {
 
     /// Removes the folder and all that is in it.
     pub(super) fn discard(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            // The next start removes it.
-            tracing::warn!(folder = %self.0.display(), %error, "a temporary folder was not removed");
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.0.display(), %error, "the folder of an upload was not removed");
+            }
+            _ => {}
         }
     }
 }
