@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::{
-    file::{ROWS_PER_FILE, Written, write},
+    file::{Waiting, Written, write},
     log::Change,
     place::{Placement, StagedFile, count, place},
     row_set::RowSet,

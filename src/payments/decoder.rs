@@ -16,7 +16,7 @@ use super::{
 use crate::ids::UploadId;
 
 /// Records of a batch at most.
-pub const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 
 /// Bytes of records after which a batch ends before it has [`BATCH_ROWS`], so that memory stays flat for long rows too.
 const BATCH_BYTES: usize = 8 << 20;
