@@ -42,9 +42,15 @@ pub enum DemoError {
     #[error("an upload of the demo failed")]
     Upload(#[from] IngestError),
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(Box<ServerError>),
     #[error("could not write to stdout")]
     Output(#[from] io::Error),
+}
+
+impl From<ServerError> for DemoError {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
+    }
 }
 
 impl DemoError {

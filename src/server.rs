@@ -3,7 +3,14 @@
 //! The loop is our own on hyper, because `axum::serve` sets no limit on the time that headers may take, nor on
 //! connections.
 
-use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1};
@@ -22,10 +29,11 @@ use tower::ServiceExt;
 use crate::{
     catalog::{Catalog, CatalogError},
     config::{Config, HttpConfig},
+    durable,
     error::ErrorKind,
     http::{AppState, router},
     ingest::{Ingest, IngestError},
-    lake::{Lake, LakeError},
+    lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
 };
 
@@ -41,6 +49,8 @@ pub struct Server {
     pub address: String,
     pub state: AppState,
     listener: TcpListener,
+    /// Held as long as the server lives; the system gives it up when the process ends, however it ends.
+    _lock: File,
 }
 
 /// Why a server did not start.
@@ -58,6 +68,10 @@ pub enum ServerError {
         #[source]
         source: LakeError,
     },
+    #[error("another server runs on {}; stop it, or take another folder with --data-dir", .0.display())]
+    FolderInUse(PathBuf),
+    #[error("cannot write to the folder {}", .folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("cannot settle the uploads in {}", .folder.display())]
     Uploads {
         folder: PathBuf,
@@ -84,6 +98,8 @@ impl ServerError {
             Self::Queries(source) => source.kind(),
             Self::Lake { source, .. } => source.kind(),
             Self::Uploads { source, .. } => source.kind(),
+            Self::FolderInUse(_) => ErrorKind::Conflict,
+            Self::Folder { source, .. } => lake::io_kind(source),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
         }
     }
@@ -99,6 +115,7 @@ impl Server {
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
+        let lock = lock_folder(&config.data_dir)?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
         let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
@@ -114,6 +131,7 @@ impl Server {
             address,
             state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
             listener,
+            _lock: lock,
         })
     }
 
@@ -122,6 +140,18 @@ impl Server {
         let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
         serve(self.listener, router(self.state), &config.http, stop).await;
         catalog.close().await;
+    }
+}
+
+/// Makes the data folder this server's alone: a second server would settle and remove uploads that the first is at.
+fn lock_folder(folder: &Path) -> Result<File, ServerError> {
+    let failed = |source| ServerError::Folder { folder: folder.to_owned(), source };
+    durable::create_dir_all(folder).map_err(failed)?;
+    let lock = File::options().create(true).append(true).open(folder.join("server.lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ServerError::FolderInUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

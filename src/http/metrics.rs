@@ -50,9 +50,10 @@ pub(super) async fn get_metric(
     let projects = state.catalog.projects().await?;
     let scope = scope_of(&principal, &projects, &request)?;
     let facts: Vec<ProjectFacts> = projects.iter().filter(|project| scope.contains(&project.slug)).map(facts).collect();
-    let uploads = match metric.reads_uploads() {
-        true => state.catalog.upload_facts(&scope.projects().cloned().collect()).await?,
-        false => Vec::new(),
+    let uploads = if metric.reads_uploads() {
+        state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
+    } else {
+        Vec::new()
     };
     let inputs =
         Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };

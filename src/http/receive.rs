@@ -13,7 +13,10 @@ use futures::{Stream, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body, uploads::upload_json};
+use super::{
+    Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body,
+    uploads::{rejected_rows_link, upload_json},
+};
 use crate::{
     access::Principal,
     catalog::{OnError, Project, UploadRecord},
@@ -219,6 +222,7 @@ fn checked_json(record: &UploadRecord) -> Value {
     let mut body = upload_json(record);
     body["id"] = Value::Null;
     body["status"] = json!("checked");
+    body["rejected_rows"] = Value::Null;
     body
 }
 
@@ -235,7 +239,6 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
         }
     };
     let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
-        .with("status", 422)
         .with("upload_status", if dry_run { "checked" } else { "rejected" })
         .with("counts", report["counts"].clone())
         .with("errors", report["errors"].clone())
@@ -245,7 +248,7 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
         problem = problem
             .with("upload_id", record.id.as_str())
             .with("upload", format!("/v1/uploads/{}", record.id))
-            .with("rejected_rows", format!("/v1/uploads/{}/rejected.csv", record.id));
+            .with("rejected_rows", rejected_rows_link(record));
     }
     problem
 }

@@ -43,12 +43,19 @@ pub(super) fn upload_json(record: &UploadRecord) -> Value {
         "months": record.report["months"],
         "warnings": record.report["warnings"],
         "errors": record.report["errors"],
+        "rejected_rows": rejected_rows_link(record),
         "sha256": record.sha256,
         "bytes": record.bytes,
         "received_at": record.received_at,
         "committed_at": record.committed_at,
         "key_prefix": record.key_prefix,
     })
+}
+
+/// Where an upload's rejected rows are, if it has any.
+pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
+    let has_some = record.report["rejected_rows"].as_bool().unwrap_or(false);
+    has_some.then(|| format!("/v1/uploads/{}/rejected.csv", record.id))
 }
 
 /// `GET /v1/uploads?project&status&dataset_name&from&to&limit&cursor`: the newest first, without their row errors.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Receiver},
@@ -17,6 +18,7 @@ use arrow::{
 
 use super::{IngestError, folder::Folder};
 use crate::{
+    durable,
     ids::{Month, ProjectSlug},
     lake::{self, ROWS_PER_FILE, StagedFile},
     payments::{decoder::BATCH_ROWS, schema::FILE_SCHEMA},
@@ -52,7 +54,10 @@ pub(super) fn stage(
             staged.extend(worker.join().map_err(|_| IngestError::Stopped)??);
         }
         split?;
-        staged.sort_by(|a: &StagedFile, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
+        if let Some(folder) = staged.first().and_then(|staged: &StagedFile| staged.file.path.parent()) {
+            durable::sync_dir(folder).map_err(IngestError::io("staging rows"))?;
+        }
+        staged.sort_by(|a, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
         Ok(staged)
     })
 }
@@ -114,19 +119,8 @@ fn largest(waiting: &BTreeMap<Month, (Vec<RecordBatch>, usize)>) -> Option<Month
 
 /// The rows of each month of a batch, in their order.
 fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestError> {
-    let at = FILE_SCHEMA.index_of("paid_at")?;
-    let paid_at = batch.column(at).as_primitive::<TimestampMicrosecondType>().values();
     let mut months: BTreeMap<Month, Vec<u32>> = BTreeMap::new();
-    let mut current: Option<(Month, std::ops::Range<i64>)> = None;
-    for (row, micros) in (0..).zip(paid_at.iter()) {
-        let month = match &current {
-            Some((month, range)) if range.contains(micros) => *month,
-            _ => {
-                let month = Month::of_micros(*micros);
-                current = Some((month, month.start_micros()..month.end_micros()));
-                month
-            }
-        };
+    for (row, month) in (0..).zip(months_of_rows(batch)?) {
         months.entry(month).or_default().push(row);
     }
     if months.len() == 1 {
@@ -134,4 +128,20 @@ fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestErro
     }
     let part = |(month, rows)| Ok((month, take_record_batch(batch, &UInt32Array::from(rows))?));
     months.into_iter().map(part).collect()
+}
+
+/// The month of each row of a batch.
+pub(super) fn months_of_rows(batch: &RecordBatch) -> Result<impl Iterator<Item = Month>, IngestError> {
+    let at = FILE_SCHEMA.index_of("paid_at")?;
+    let paid_at = batch.column(at).as_primitive::<TimestampMicrosecondType>().values();
+    // Payments mostly follow one another, so the calendar is asked only where the month changes.
+    let mut current: Option<(Month, Range<i64>)> = None;
+    Ok(paid_at.iter().map(move |micros| match &current {
+        Some((month, instants)) if instants.contains(micros) => *month,
+        _ => {
+            let month = Month::of_micros(*micros);
+            current = Some((month, month.start_micros()..month.end_micros()));
+            month
+        }
+    }))
 }

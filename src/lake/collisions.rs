@@ -3,11 +3,7 @@
 //! An ID is unique in its project, whatever the month, so every file of the project is asked. Only its IDs are read, and
 //! whole rows only where an ID is known.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use parquet::arrow::arrow_reader::RowSelection;
 
@@ -17,23 +13,52 @@ use super::{
 };
 use crate::payments::identity::{Identity, identities, payment_ids};
 
-/// IDs of staged rows that are looked up at a time: what bounds the memory of a look-up.
+/// IDs that are looked up at a time: what bounds the memory of a look-up.
 const IDS_AT_A_TIME: usize = 1_000_000;
 
-/// Payment IDs, hashed as `payments::identity` does.
-pub(super) type Ids = HashSet<u128>;
-
-/// What the staged rows of an upload meet.
+/// Rows of one file, by their place in it.
 #[derive(Debug, Default)]
-pub(super) struct Collisions {
-    /// By the index of a staged file: rows that the lake has already, to the letter.
-    pub(super) duplicates: HashMap<usize, Ids>,
-    /// By the path of a file of the lake: rows that the upload replaces.
-    pub(super) replaced: HashMap<String, Ids>,
+pub(super) struct RowSet {
+    marks: Vec<bool>,
+    count: u64,
 }
 
-/// Identities of rows of one staged file, named by its index.
-pub(super) type Rows = (usize, Vec<Identity>);
+impl RowSet {
+    fn insert(&mut self, row: usize) {
+        if self.marks.len() <= row {
+            self.marks.resize(row + 1, false);
+        }
+        self.count += u64::from(!self.marks[row]);
+        self.marks[row] = true;
+    }
+
+    pub(super) fn contains(&self, row: usize) -> bool {
+        self.marks.get(row).copied().unwrap_or(false)
+    }
+}
+
+/// Some rows of an upload, one after the other: of which of its files, from which row on, and what they are.
+pub(super) struct Rows {
+    pub(super) file: usize,
+    pub(super) first_row: usize,
+    pub(super) identities: Vec<Identity>,
+}
+
+/// What the rows of an upload meet.
+#[derive(Debug, Default)]
+pub(super) struct Collisions {
+    /// By the number of the upload's file: rows that the lake has already, to the letter.
+    pub(super) duplicates: HashMap<usize, RowSet>,
+    /// By the path of a file of the lake: rows that the upload replaces.
+    pub(super) replaced: HashMap<String, RowSet>,
+}
+
+/// Where an ID stands in the upload, and with which content.
+struct Known {
+    file: usize,
+    row: usize,
+    content: u128,
+}
 
 impl Collisions {
     /// Looks for `rows` in `existing`, the files of their project. No payment ID stands in `rows` twice.
@@ -43,11 +68,13 @@ impl Collisions {
         rows: impl Iterator<Item = Result<Rows, LakeError>>,
     ) -> Result<Self, LakeError> {
         let mut found = Self::default();
-        let mut known: HashMap<u128, (usize, u128)> = HashMap::new();
+        let mut known: HashMap<u128, Known> = HashMap::new();
         let mut rows = rows.peekable();
         while let Some(next) = rows.next() {
-            let (index, identities) = next?;
-            known.extend(identities.into_iter().map(|row| (row.id, (index, row.content))));
+            let Rows { file, first_row, identities } = next?;
+            known.extend(
+                (first_row..).zip(identities).map(|(row, Identity { id, content })| (id, Known { file, row, content })),
+            );
             if known.len() >= IDS_AT_A_TIME || rows.peek().is_none() {
                 for lake_file in existing {
                     found.compare(root, lake_file, &known)?;
@@ -60,41 +87,35 @@ impl Collisions {
 
     /// How many rows are there already, and how many replace one that is there.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let sum = |sets: &mut dyn Iterator<Item = &Ids>| sets.map(|ids| ids.len() as u64).sum();
+        let sum = |sets: &mut dyn Iterator<Item = &RowSet>| sets.map(|rows| rows.count).sum();
         (sum(&mut self.duplicates.values()), sum(&mut self.replaced.values()))
     }
 
-    fn compare(
-        &mut self,
-        root: &Path,
-        lake_file: &LakeFile,
-        known: &HashMap<u128, (usize, u128)>,
-    ) -> Result<(), LakeError> {
+    fn compare(&mut self, root: &Path, lake_file: &LakeFile, known: &HashMap<u128, Known>) -> Result<(), LakeError> {
         let path = root.join(&lake_file.path);
         let mut hits = Vec::new();
-        let mut row = 0;
+        let mut rows = 0;
         for batch in file::read(&path, Part { column: Some("payment_id"), ..Part::default() })? {
             for id in payment_ids(&batch?)? {
                 if known.contains_key(&id) {
-                    hits.push(row..row + 1);
+                    hits.push(rows);
                 }
-                row += 1;
+                rows += 1;
             }
         }
         if hits.is_empty() {
             return Ok(());
         }
-        let rows = Some(RowSelection::from_consecutive_ranges(hits.into_iter(), row));
-        for batch in file::read(&path, Part { rows, ..Part::default() })? {
-            for there in identities(&batch?)? {
+        let ranges = hits.iter().map(|row| *row..*row + 1);
+        let selection = Some(RowSelection::from_consecutive_ranges(ranges, rows));
+        let mut hits = hits.iter();
+        for batch in file::read(&path, Part { rows: selection, ..Part::default() })? {
+            for (there, row) in identities(&batch?)?.into_iter().zip(hits.by_ref()) {
                 match known.get(&there.id) {
-                    Some((staged, content)) if *content == there.content => {
-                        self.duplicates.entry(*staged).or_default().insert(there.id);
+                    Some(known) if known.content == there.content => {
+                        self.duplicates.entry(known.file).or_default().insert(known.row);
                     }
-                    Some(_) => {
-                        self.replaced.entry(lake_file.path.clone()).or_default().insert(there.id);
-                    }
-                    None => {}
+                    _ => self.replaced.entry(lake_file.path.clone()).or_default().insert(*row),
                 }
             }
         }

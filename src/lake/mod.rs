@@ -160,12 +160,21 @@ impl Lake {
         let _turn = self.committing.lock().await;
         let before = self.snapshot();
         let version = before.version + 1;
-        self.log.commit(version, &change).await?;
-        let after = Arc::new(before.after(version, &change.removed, &change.added));
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
+        if let Err(error) = self.log.commit(version, &change).await {
+            // The entry may be there all the same, ours or another program's: only the log knows what is in it.
+            self.publish(self.log.read().await?);
+            return Err(error);
+        }
+        let after = self.publish(before.after(version, &change.removed, &change.added));
         let log = self.log.clone();
         tokio::spawn(async move { log.checkpoint_if_due(version).await });
         Ok(after)
+    }
+
+    fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
+        snapshot
     }
 
     /// The version that committed `upload`, or `None` if none did.

@@ -92,10 +92,10 @@ pub fn count(
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     let mut rows = 0;
-    let identified = batches.map(|batch| {
+    let identified = batches.enumerate().map(|(file, batch)| {
         let identities = identities(&batch?)?;
         rows += identities.len() as u64;
-        Ok((0, identities))
+        Ok(Rows { file, first_row: 0, identities })
     });
     let collisions = Collisions::find(root, &existing, identified)?;
     let (duplicate, corrected) = collisions.counts();
@@ -105,12 +105,17 @@ pub fn count(
 /// The identities of staged rows, batch by batch.
 fn staged_rows(staged: &[StagedFile]) -> impl Iterator<Item = Result<Rows, LakeError>> {
     staged.iter().enumerate().flat_map(|(index, staged)| {
-        let batches = file::read(&staged.file.path, Part::default());
-        let (batches, failed) = match batches {
+        let (batches, failed) = match file::read(&staged.file.path, Part::default()) {
             Ok(batches) => (Some(batches), None),
             Err(error) => (None, Some(Err(error))),
         };
-        let rows = move |batch: Result<RecordBatch, ArrowError>| Ok((index, identities(&batch?)?));
+        let mut next_row = 0;
+        let rows = move |batch: Result<RecordBatch, ArrowError>| {
+            let identities = identities(&batch?)?;
+            let first_row = next_row;
+            next_row += identities.len();
+            Ok(Rows { file: index, first_row, identities })
+        };
         batches.into_iter().flatten().map(rows).chain(failed)
     })
 }

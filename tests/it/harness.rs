@@ -44,7 +44,7 @@ impl TestServer {
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
         change(&mut config);
-        config.listen = "127.0.0.1:0".to_owned();
+        "127.0.0.1:0".clone_into(&mut config.listen);
         let server = Server::start(config.clone()).await.unwrap();
         let admin = server.state.catalog.create_key("test", Role::Admin).await.unwrap();
         Self::serve(server, folder, config, admin)
@@ -53,8 +53,8 @@ impl TestServer {
     fn serve(server: Server, folder: tempfile::TempDir, config: Config, admin: NewKey) -> Self {
         let (catalog, lake) = (server.state.catalog.clone(), server.state.lake.clone());
         let address = server.address.clone();
-        let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server.run_until(async { drop(stopped.await) }));
+        let (stop, told_to_stop) = oneshot::channel();
+        let served = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
         Self { address, catalog, lake, folder, admin, config, stop: Some(stop), served }
     }
 
