@@ -49,11 +49,13 @@ pub(super) async fn create_upload(
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
     let (fields, announced) = oneshot::channel();
     let (chunks, mut queue) = mpsc::channel(1);
-    let upload = async {
+    let (state, principal) = (&state, &principal);
+    // It owns the queue, which closes when it fails: `read_form` would else wait for ever for room in it.
+    let upload = async move {
         // Where the form breaks off before its file, `read_form` says why.
         let Ok(fields) = announced.await else { return Ok(None) };
-        let upload = read_request(&state, &principal, Parameters::of(fields)).await?;
-        receive(&state, upload, stream::poll_fn(|context| queue.poll_recv(context))).await.map(Some)
+        let upload = read_request(state, principal, Parameters::of(fields)).await?;
+        receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
     let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);

@@ -9,3 +9,4 @@ mod harness;
 mod projects;
 mod server;
 mod tidy;
+mod uploads;
