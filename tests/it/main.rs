@@ -4,9 +4,11 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod cli;
+mod corrections;
 mod defects;
 mod harness;
 mod projects;
 mod server;
 mod tidy;
+mod upload_records;
 mod uploads;
