@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod cli;
+mod clients;
 mod corrections;
 mod defects;
 mod harness;
