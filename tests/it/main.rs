@@ -8,6 +8,7 @@ mod clients;
 mod corrections;
 mod defects;
 mod harness;
+mod metrics;
 mod projects;
 mod server;
 mod tidy;
