@@ -1,12 +1,10 @@
 //! The second half of an upload, once its file is received and checked: it lands, or it is refused, or it was only a try.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{SubsecRound, Utc};
 
-use super::{
-    Ingest, IngestError, Outcome, TemporaryFolder, UploadRequest, blocking, check::Checked, report::Report, stage,
-};
+use super::{Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, report::Report, stage};
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
     lake::{self, Change, LakeError, StagedFile},
@@ -19,7 +17,7 @@ impl Ingest {
         request: UploadRequest,
         mut record: UploadRecord,
         checked: Checked,
-        work: TemporaryFolder,
+        work: Arc<Work>,
     ) -> Result<Outcome, IngestError> {
         record.sha256.clone_from(&checked.original.sha256);
         record.bytes = checked.original.bytes;
@@ -33,7 +31,7 @@ impl Ingest {
         if refused || request.dry_run {
             return self.conclude_unplaced(&request, record, checked, summary, refused, &work).await;
         }
-        let folder = work.0.clone();
+        let folder = work.folder.clone();
         let project = request.project.slug.clone();
         let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
         self.commit(&request, record, staged, summary, work).await
@@ -47,7 +45,7 @@ impl Ingest {
         checked: Checked,
         mut report: Report,
         refused: bool,
-        work: &TemporaryFolder,
+        work: &Work,
     ) -> Result<Outcome, IngestError> {
         if checked.unreadable {
             report.counts = Counts { read: checked.read, rejected: checked.read, ..Counts::default() };
@@ -74,7 +72,7 @@ impl Ingest {
         if request.dry_run {
             return Ok(if refused { Outcome::Rejected(record) } else { Outcome::Checked(record) });
         }
-        work.0.keep(&self.data_dir, &record.id).map_err(IngestError::io("keeping the upload"))?;
+        work.folder.keep(&self.data_dir, &record.id).map_err(IngestError::io("keeping the upload"))?;
         self.catalog.insert_upload(&record).await?;
         Ok(Outcome::Rejected(record))
     }
@@ -85,7 +83,7 @@ impl Ingest {
         mut record: UploadRecord,
         mut staged: Vec<StagedFile>,
         mut report: Report,
-        work: TemporaryFolder,
+        work: Arc<Work>,
     ) -> Result<Outcome, IngestError> {
         report.months = staged.iter().map(|staged| staged.month.to_string()).collect();
         report.months.dedup();
@@ -95,9 +93,9 @@ impl Ingest {
         if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
             return Ok(Outcome::Repeated(first));
         }
-        let kept = work.0.keep(&self.data_dir, &record.id).map_err(IngestError::io("keeping the upload"))?;
+        let kept = work.folder.keep(&self.data_dir, &record.id).map_err(IngestError::io("keeping the upload"))?;
         for staged in &mut staged {
-            if let Ok(inside) = staged.file.path.strip_prefix(work.0.path()) {
+            if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
                 staged.file.path = kept.path().join(inside);
             }
         }

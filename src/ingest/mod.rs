@@ -30,7 +30,7 @@ use std::{
 use bytes::Bytes;
 use chrono::Duration;
 use futures::{Stream, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use self::error::IngestError;
 use self::{check::Checked, folder::Folder, intake::Intake};
@@ -145,22 +145,19 @@ impl Ingest {
         record.on_error = request.on_error;
         let folder =
             Folder::begin(&self.data_dir, &record.id).map_err(IngestError::io("making the upload's folder"))?;
-        let work = TemporaryFolder(folder);
-        let checked = self.receive(&request, &record, &work.0, body).await?;
+        let work = Arc::new(Work { folder, _place: place });
+        let checked = self.receive(&request, &record, &work, body).await?;
         let ingest = self.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            ingest.finish(request, record, checked, work).await
-        })
-        .await
-        .map_err(|_| IngestError::Stopped)?
+        tokio::spawn(async move { ingest.finish(request, record, checked, work).await })
+            .await
+            .map_err(|_| IngestError::Stopped)?
     }
 
     async fn receive(
         &self,
         request: &UploadRequest,
         record: &UploadRecord,
-        folder: &Folder,
+        work: &Arc<Work>,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
         let context = FileContext {
@@ -175,10 +172,12 @@ impl Ingest {
             },
         };
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
-        let folder = folder.clone();
+        // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
+        let work = work.clone();
         let check = tokio::task::spawn_blocking(move || {
-            let intake = Intake::new(queue, &folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, context, &folder)
+            let intake =
+                Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
+            check::check(intake, context, &work.folder)
         });
         let sent = self.send(body, chunks).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;
@@ -231,13 +230,17 @@ impl Ingest {
     }
 }
 
-/// The folder of an upload under way; what was not kept is removed, however the upload ends.
-struct TemporaryFolder(Folder);
+/// An upload under way: its folder, of which what was not kept is removed however the upload ends, and its place among
+/// those that may be under way at once.
+struct Work {
+    folder: Folder,
+    _place: OwnedSemaphorePermit,
+}
 
-impl Drop for TemporaryFolder {
+impl Drop for Work {
     fn drop(&mut self) {
-        if self.0.path().exists() {
-            self.0.discard();
+        if self.folder.path().exists() {
+            self.folder.discard();
         }
     }
 }

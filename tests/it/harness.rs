@@ -28,7 +28,7 @@ pub struct TestServer {
     pub lake: Arc<Lake>,
     pub folder: tempfile::TempDir,
     pub admin: NewKey,
-    config: Config,
+    pub config: Config,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }

@@ -1,11 +1,15 @@
 //! What is kept of uploads: their list, what a restart finds of them, and what is left of those that did not end.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wattlake::{
-    catalog::{UploadRecord, UploadStatus},
+    catalog::{OnError, UploadRecord, UploadStatus},
+    config::UploadConfig,
+    ingest::{Ingest, UploadRequest},
     lake::Change,
 };
 
@@ -70,6 +74,32 @@ async fn a_sender_that_breaks_off_leaves_nothing() {
     assert_eq!(server.admin().get("/v1/uploads").await.body["uploads"], json!([]));
     assert_eq!((server.admin().lake_version().await, entries(&server.folder.path().join("uploads"))), (0, 0));
     server.admin().commit(&one_row("A1")).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_given_up_while_its_rows_are_checked_leaves_nothing() {
+    let server = server().await;
+    let config = UploadConfig { concurrency: 256, ..server.config.upload.clone() };
+    let ingest = Ingest::open(server.catalog.clone(), server.lake.clone(), server.folder.path(), config).await.unwrap();
+    let ingest = Arc::new(ingest);
+    let request = UploadRequest {
+        project: server.catalog.project(&"kitobo".parse().unwrap()).await.unwrap().unwrap(),
+        dataset_name: "a".to_owned(),
+        dataset_type: "electricity_payments".to_owned(),
+        data_provider: "user".to_owned(),
+        file_name: "ELECTRICITY_PAYMENT.csv".to_owned(),
+        on_error: OnError::RejectFile,
+        dry_run: false,
+        key_prefix: "abcdefgh".to_owned(),
+    };
+    let bytes = Bytes::from(file(&(0..2000).map(|n| row(&format!("A{n}"), "x")).collect::<Vec<_>>()));
+    // What is written about bad rows and the removal of their folder meet by chance, so it is tried often.
+    for _ in 0..200 {
+        let body = stream::iter([Ok(bytes.clone())]).chain(stream::pending());
+        let upload = ingest.upload(request.clone(), body);
+        assert!(tokio::time::timeout(Duration::from_millis(2), upload).await.is_err());
+    }
+    under_way(&server, 0).await;
 }
 
 #[tokio::test]
