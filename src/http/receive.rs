@@ -39,21 +39,22 @@ pub(super) async fn create_upload(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
-        let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
         let upload = read_request(&state, &principal, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
     }
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
-    let (fields, announced) = oneshot::channel();
+    let (fields, announced) = oneshot::channel::<Vec<_>>();
     let (chunks, mut queue) = mpsc::channel(1);
     let (state, principal) = (&state, &principal);
     // It owns the queue, which closes when it fails: `read_form` would else wait for ever for room in it.
     let upload = async move {
         // Where the form breaks off before its file, `read_form` says why.
         let Ok(fields) = announced.await else { return Ok(None) };
+        let fields = [parameters.rest(), fields.as_slice()].concat();
         let upload = read_request(state, principal, Parameters::of(fields)).await?;
         receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };

@@ -265,6 +265,26 @@ async fn missing_and_wrong_fields_are_named_with_what_is_right() {
 }
 
 #[tokio::test]
+async fn what_the_query_of_a_form_says_is_not_without_effect() {
+    let server = server().await;
+    let admin = server.admin();
+    let send = async |query: &str, upload: Upload| {
+        let form = upload.fields().part("file", upload.part());
+        let request = admin.request(Method::POST, &format!("/v1/uploads?{query}")).multipart(form);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let upload = Upload::new("kitobo", two_rows());
+    let dry = send("dry_run=true&project=kitobo", upload.clone().without("project")).await;
+    assert_eq!((dry.status.as_u16(), &dry.body["status"]), (200, &json!("checked")), "{}", dry.text);
+    for (query, name) in [("sheet=1", "sheet"), ("project=kitobo", "project")] {
+        let answer = send(query, upload.clone()).await;
+        answer.assert_problem(400, "invalid_parameter");
+        assert_eq!(answer.body["parameter"], name);
+    }
+    assert_nothing_kept(&server).await;
+}
+
+#[tokio::test]
 async fn who_has_no_key_or_names_no_project_uploads_nothing() {
     let server = server().await;
     let url = format!("{}/v1/uploads?{PLAIN}", server.address);
