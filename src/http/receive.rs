@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{Stream, TryStreamExt, stream};
@@ -42,6 +42,7 @@ pub(super) async fn create_upload(
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
+        refuse_packed(request.headers())?;
         let upload = read_request(&state, &principal, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
@@ -64,6 +65,16 @@ pub(super) async fn create_upload(
         Some(answer) => Ok(answer),
         None => Err(form.err().unwrap_or_else(Problem::unexplained)),
     }
+}
+
+/// A body in a content coding would be read as if its packed bytes were the file.
+fn refuse_packed(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "the body has a Content-Encoding; send the file as it is, without one";
+    Err(Problem::new(ErrorKind::UnsupportedType, "unsupported_type", detail))
 }
 
 /// Reads a form to its end: announces its fields when the file begins, because they say what to do with it, and passes the
@@ -165,8 +176,8 @@ async fn read_request(
 
 async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> {
     // What is no slug is no project either, and answers the same.
-    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::not_found())?;
-    state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)
+    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::no_project())?;
+    state.catalog.project(&slug).await?.ok_or_else(Problem::no_project)
 }
 
 fn check_dataset_name(name: &str) -> Result<(), Problem> {

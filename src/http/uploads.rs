@@ -1,6 +1,9 @@
 //! `/v1/uploads`: what came in and what became of it. Receiving is in `receive.rs`.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    str::FromStr,
+};
 
 use axum::{
     Json,
@@ -69,12 +72,12 @@ pub(super) async fn list_uploads(
         project: parameters.take_as::<ProjectSlug>("project")?,
         status: parameters.take_as::<UploadStatus>("status")?,
         dataset_name: parameters.take("dataset_name")?,
-        from: parameters.take_as::<DateTime<Utc>>("from")?,
-        to: parameters.take_as::<DateTime<Utc>>("to")?,
+        from: parameters.take_as::<Instant>("from")?.map(|from| from.0),
+        to: parameters.take_as::<Instant>("to")?.map(|to| to.0),
     };
     parameters.finish()?;
     if let Some(project) = &filter.project {
-        state.catalog.project(project).await?.ok_or_else(Problem::not_found)?;
+        state.catalog.project(project).await?.ok_or_else(Problem::no_project)?;
     }
     let page = match principal.role {
         Role::Admin => state.catalog.uploads(&filter, page.after.as_ref(), page.limit).await?,
@@ -85,11 +88,24 @@ pub(super) async fn list_uploads(
         .iter()
         .map(|record| {
             let mut upload = upload_json(record);
-            upload.as_object_mut().map(|fields| fields.remove("errors"));
+            upload.as_object_mut().map(|fields| fields.shift_remove("errors"));
             upload
         })
         .collect();
     Ok(Json(json!({ "uploads": uploads, "next_cursor": next })))
+}
+
+/// A value of `from` and `to`, which name when uploads were received.
+struct Instant(DateTime<Utc>);
+
+impl FromStr for Instant {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| {
+            "an instant with its offset is what it takes, such as 2024-05-01T00:00:00Z (in a URL the + of an offset is %2B)"
+        })
+    }
 }
 
 /// `GET /v1/uploads/{id}`: with its first row errors.

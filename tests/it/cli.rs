@@ -106,7 +106,7 @@ fn a_wrong_setting_ends_with_2_and_names_it() {
 #[tokio::test]
 async fn a_second_server_on_one_folder_is_refused_and_says_why() {
     let server = crate::harness::TestServer::start().await;
-    let output = run(server.folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    let output = run(server.folder.path(), &["serve", "--data-dir", ".", "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(4));
     let told = stderr(&output);
     assert!(told.starts_with("wattlake: another server runs on "), "{told}");

@@ -10,6 +10,7 @@ mod defects;
 mod harness;
 mod metrics;
 mod projects;
+mod refusals;
 mod server;
 mod tidy;
 mod upload_records;

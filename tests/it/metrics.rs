@@ -183,7 +183,6 @@ async fn a_project_or_metric_that_is_not_there_is_not_found() {
     let absent = admin.get("/v1/metrics/revenue_per_site?project=lolwe").await;
     absent.assert_problem(404, "not_found");
     assert_eq!(admin.get("/v1/metrics/revenue_per_site?project=kitobo&project=lolwe").await.text, absent.text);
-    assert_eq!(admin.get("/v1/projects/lolwe").await.text, absent.text);
     let metric = admin.get("/v1/metrics/revenue_by_site").await;
     metric.assert_problem(404, "unknown_metric");
     assert!(metric.text.contains("did you mean revenue_per_site?"), "{}", metric.text);
