@@ -1,4 +1,4 @@
-//! The lake and the API as others read them: the generator's files go in through HTTP, and DuckDB, deltalake and pyarrow
+//! The lake and the API as others read them: the generator's files go in through HTTP, and `DuckDB`, deltalake and pyarrow
 //! find what the generator wrote down about them.
 
 use std::{
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestServer, Upload, counts, project};
 
 /// Rows of the generator that are bad by its own word and good by the rules of Wattlake; of the other kinds, each is
-/// refused. (benches/gen_payments.py --list-bad)
+/// refused. (`benches/gen_payments.py --list-bad`)
 const TAKEN_IN: [&str; 9] = [
     "negative_amount",
     "three_decimals",
@@ -45,7 +45,7 @@ fn python() -> PathBuf {
 /// Runs a script of this repository to its end, beside the server.
 async fn run(script: &str, arguments: &[&dyn AsRef<OsStr>]) {
     let mut command = Command::new(python());
-    command.arg(root().join(script)).args(arguments.iter().map(|argument| argument.as_ref()));
+    command.arg(root().join(script)).args(arguments.iter().map(AsRef::as_ref));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", text(&output.stdout), text(&output.stderr));

@@ -54,8 +54,8 @@ impl TestServer {
         let (catalog, lake) = (server.state.catalog.clone(), server.state.lake.clone());
         let address = server.address.clone();
         let (stop, told_to_stop) = oneshot::channel();
-        let served = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
-        Self { address, catalog, lake, folder, admin, config, stop: Some(stop), served }
+        let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
+        Self { address, catalog, lake, folder, admin, config, stop: Some(stop), served: running }
     }
 
     /// Stops, and starts again on the same folder, with the same key.
@@ -177,7 +177,7 @@ pub fn paid(id: &str, at: &str, amount: &str, status: &str) -> String {
 /// A file of such rows.
 pub fn file<T: AsRef<str>>(rows: &[T]) -> Vec<u8> {
     let lines = rows.iter().map(AsRef::as_ref);
-    [HEADER].into_iter().chain(lines).map(|line| format!("{line}\n")).collect::<String>().into_bytes()
+    [HEADER].into_iter().chain(lines).flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
 }
 
 /// A file, and what a form says about it.

@@ -128,9 +128,9 @@ async fn the_list_is_filtered_and_its_pages_meet() {
         made.push(admin.commit(&one_row(id).with("dataset_name", &format!("name {id}"))).await);
     }
     let lolwe = admin.commit(&one_row("A1").with("project", "lolwe")).await;
-    let last = admin.commit(&one_row("A4")).await;
+    let fourth = admin.commit(&one_row("A4")).await;
     let refused = admin.upload(&Upload::new("kitobo", file(&[row("A5", "x")]))).await.body["upload_id"].clone();
-    let newest_first = [&refused, &last["id"], &lolwe["id"], &made[2]["id"], &made[1]["id"], &made[0]["id"]];
+    let newest_first = [&refused, &fourth["id"], &lolwe["id"], &made[2]["id"], &made[1]["id"], &made[0]["id"]];
     let newest_first = newest_first.map(|id| id.as_str().unwrap().to_owned()).to_vec();
     let list = async |query: &str| ids(&admin.get(&format!("/v1/uploads?{query}")).await.body);
     assert_eq!(list("").await, newest_first);
