@@ -48,29 +48,29 @@ pub(super) async fn create_upload(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
         refuse_packed(request.headers())?;
-        let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
         let upload = read_request(&state, &principal, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
     }
-    // What the URL says counts for a form too: a parameter is never silently without effect.
-    let in_url = Parameters::parse(request.uri().query().unwrap_or_default())?.rest().to_vec();
     let file_begun = Arc::new(AtomicBool::new(false));
     let request = limit_preamble(request, file_begun.clone());
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
-    let (fields, announced) = oneshot::channel();
+    let (fields, announced) = oneshot::channel::<Vec<_>>();
     let (chunks, mut queue) = mpsc::channel(1);
-    let upload = async {
+    let (state, principal) = (&state, &principal);
+    // It owns the queue, which closes when it fails: `read_form` would else wait for ever for room in it.
+    let upload = async move {
         // Where the form breaks off before its file, `read_form` says why.
-        let Ok(mut fields) = announced.await else { return Ok(None) };
+        let Ok(fields) = announced.await else { return Ok(None) };
         file_begun.store(true, Ordering::Relaxed);
-        fields.extend(in_url);
-        let upload = read_request(&state, &principal, Parameters::of(fields)).await?;
-        // The queue moves in, so that it closes when this ends: else a refused form would wait for ever to pass its file on.
-        receive(&state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
+        // What the URL says counts for a form too: a parameter is never silently without effect.
+        let fields = [parameters.rest(), fields.as_slice()].concat();
+        let upload = read_request(state, principal, Parameters::of(fields)).await?;
+        receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
     let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);
@@ -172,9 +172,12 @@ fn broken_form(error: &(dyn Error + 'static)) -> Problem {
     if super::idle_timeout_in(error).is_some() {
         return unreadable_body(error);
     }
-    let mut sources = std::iter::successors(Some(error), |error| error.source());
-    if let Some(too_long) = sources.find_map(|error| error.downcast_ref::<PreambleTooLong>()) {
-        return Problem::new(ErrorKind::TooLarge, "form_too_large", too_long.to_string());
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(too_long) = error.downcast_ref::<PreambleTooLong>() {
+            return Problem::new(ErrorKind::TooLarge, "form_too_large", too_long.to_string());
+        }
+        source = error.source();
     }
     let detail = "the body is not a whole multipart/form-data form; `curl -F project=… -F file=@ELECTRICITY_PAYMENT.csv` sends one";
     Problem::new(ErrorKind::Invalid, "broken_form", detail)

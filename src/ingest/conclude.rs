@@ -4,13 +4,12 @@
 //! apart later: the catalogue names the upload before its folder is kept; its files are on disk before the catalogue says
 //! `committing`; and only the lake's log says that it landed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{SubsecRound, Utc};
 
 use super::{
-    Ingest, IngestError, Outcome, TemporaryFolder, UploadRequest, blocking, check::Checked, folder::Folder,
-    report::Report, stage,
+    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder, report::Report, stage,
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
@@ -38,7 +37,7 @@ impl Ingest {
         request: UploadRequest,
         mut record: UploadRecord,
         checked: Checked,
-        work: TemporaryFolder,
+        work: Arc<Work>,
     ) -> Result<Outcome, IngestError> {
         record.sha256.clone_from(&checked.original.sha256);
         record.bytes = checked.original.bytes;
@@ -52,7 +51,7 @@ impl Ingest {
         if refused || request.dry_run {
             return self.conclude_unplaced(&request, record, checked, report, refused, &work).await;
         }
-        let folder = work.0.clone();
+        let folder = work.folder.clone();
         let project = request.project.slug.clone();
         let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
         self.conclude_placed(&request, record, staged, report, &work).await
@@ -66,7 +65,7 @@ impl Ingest {
         checked: Checked,
         mut report: Report,
         refused: bool,
-        work: &TemporaryFolder,
+        work: &Work,
     ) -> Result<Outcome, IngestError> {
         if checked.unreadable {
             report.counts = Counts { read: checked.read, rejected: checked.read, ..Counts::default() };
@@ -110,7 +109,7 @@ impl Ingest {
         mut record: UploadRecord,
         staged: Vec<StagedFile>,
         mut report: Report,
-        work: &TemporaryFolder,
+        work: &Work,
     ) -> Result<Outcome, IngestError> {
         report.months = staged.iter().map(|staged| staged.month.to_string()).collect();
         report.months.dedup();
@@ -154,7 +153,7 @@ impl Ingest {
         record: &mut UploadRecord,
         mut staged: Vec<StagedFile>,
         report: &mut Report,
-        work: &TemporaryFolder,
+        work: &Work,
     ) -> Result<u64, NotLanded> {
         // From its record on, the project's currency is fixed; until then it may have changed under the rows.
         let project = request.project.slug.clone();
@@ -164,7 +163,7 @@ impl Ingest {
         }
         let kept = self.keep(record, work).await?;
         for staged in &mut staged {
-            if let Ok(inside) = staged.file.path.strip_prefix(work.0.path()) {
+            if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
                 staged.file.path = kept.path().join(inside);
             }
         }
@@ -196,8 +195,8 @@ impl Ingest {
         }
     }
 
-    async fn keep(&self, record: &UploadRecord, work: &TemporaryFolder) -> Result<Folder, IngestError> {
-        let (folder, data_dir, id) = (work.0.clone(), self.data_dir.clone(), record.id.clone());
+    async fn keep(&self, record: &UploadRecord, work: &Work) -> Result<Folder, IngestError> {
+        let (folder, data_dir, id) = (work.folder.clone(), self.data_dir.clone(), record.id.clone());
         blocking(move || folder.keep(&data_dir, &id).map_err(IngestError::io("keeping the upload"))).await
     }
 

@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use chrono::Duration;
 use futures::{Stream, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 pub use self::error::IngestError;
@@ -129,13 +129,10 @@ impl Ingest {
         record.on_error = request.on_error;
         let (data_dir, id) = (self.data_dir.clone(), record.id.clone());
         let begin = move || Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"));
-        let work = TemporaryFolder(blocking(begin).await?);
-        let checked = self.receive(&request, &record, &work.0, body).await?;
+        let work = Arc::new(Work { folder: blocking(begin).await?, _place: place });
+        let checked = self.receive(&request, &record, &work, body).await?;
         let ingest = self.clone();
-        let finish = async move {
-            let _place = place;
-            ingest.finish(request, record, checked, work).await
-        };
+        let finish = async move { ingest.finish(request, record, checked, work).await };
         self.under_way.spawn(finish).await.map_err(|_| IngestError::Stopped)?
     }
 
@@ -149,7 +146,7 @@ impl Ingest {
         &self,
         request: &UploadRequest,
         record: &UploadRecord,
-        folder: &Folder,
+        work: &Arc<Work>,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
         let context = FileContext {
@@ -164,10 +161,12 @@ impl Ingest {
             },
         };
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
-        let folder = folder.clone();
+        // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
+        let work = work.clone();
         let check = tokio::task::spawn_blocking(move || {
-            let intake = Intake::new(queue, &folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, context, &folder)
+            let intake =
+                Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
+            check::check(intake, context, &work.folder)
         });
         let sent = self.send(body, chunks).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;
@@ -220,12 +219,16 @@ impl Ingest {
     }
 }
 
-/// The folder of an upload under way; what was not kept is removed, however the upload ends.
-struct TemporaryFolder(Folder);
+/// An upload under way: its folder, of which what was not kept is removed however the upload ends, and its place among
+/// those that may be under way at once.
+struct Work {
+    folder: Folder,
+    _place: OwnedSemaphorePermit,
+}
 
-impl Drop for TemporaryFolder {
+impl Drop for Work {
     fn drop(&mut self) {
-        let folder = self.0.clone();
+        let folder = self.folder.clone();
         let discard = move || {
             if folder.path().exists() {
                 folder.discard();
