@@ -4,7 +4,7 @@
 //! apart later: the catalogue names the upload before its folder is kept; its files are on disk before the catalogue says
 //! `committing`; and only the lake's log says that it landed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use chrono::{SubsecRound, Utc};
 
@@ -37,7 +37,7 @@ impl Ingest {
         request: UploadRequest,
         mut record: UploadRecord,
         checked: Checked,
-        work: Arc<Work>,
+        work: &Work,
     ) -> Result<Outcome, IngestError> {
         record.sha256.clone_from(&checked.original.sha256);
         record.bytes = checked.original.bytes;
@@ -49,12 +49,12 @@ impl Ingest {
             || checked.read == checked.rejected
             || (checked.rejected > 0 && request.on_error == OnError::RejectFile);
         if refused || request.dry_run {
-            return self.conclude_unplaced(&request, record, checked, report, refused, &work).await;
+            return self.conclude_unplaced(&request, record, checked, report, refused, work).await;
         }
         let folder = work.folder.clone();
         let project = request.project.slug.clone();
         let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
-        self.conclude_placed(&request, record, staged, report, &work).await
+        self.conclude_placed(&request, record, staged, report, work).await
     }
 
     /// An upload that stays out of the lake: refused, or a dry run. Its counts say what its rows would have been.

@@ -130,9 +130,19 @@ impl Ingest {
         let (data_dir, id) = (self.data_dir.clone(), record.id.clone());
         let begin = move || Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"));
         let work = Arc::new(Work { folder: blocking(begin).await?, _place: place });
-        let checked = self.receive(&request, &record, &work, body).await?;
+        let checked = match self.receive(&request, &record, &work, body).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                work.end().await;
+                return Err(error);
+            }
+        };
         let ingest = self.clone();
-        let finish = async move { ingest.finish(request, record, checked, work).await };
+        let finish = async move {
+            let outcome = ingest.finish(request, record, checked, &work).await;
+            work.end().await;
+            outcome
+        };
         self.under_way.spawn(finish).await.map_err(|_| IngestError::Stopped)?
     }
 
@@ -226,19 +236,19 @@ struct Work {
     _place: OwnedSemaphorePermit,
 }
 
+impl Work {
+    /// Removes what was not kept before the upload is answered, on a thread that may wait: it can be gigabytes.
+    async fn end(self: Arc<Self>) {
+        let removed = tokio::task::spawn_blocking(move || drop(self));
+        if removed.await.is_err() {
+            tracing::warn!("what an upload left was not removed; the next start does it");
+        }
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
-        let folder = self.folder.clone();
-        let discard = move || {
-            if folder.path().exists() {
-                folder.discard();
-            }
-        };
-        // It may hold gigabytes, and this may be a thread that answers requests.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(discard)),
-            Err(_) => discard(),
-        }
+        self.folder.discard();
     }
 }
 
