@@ -246,7 +246,7 @@ async fn uploads_that_a_crash_left_on_their_way_are_settled_by_the_lakes_log() {
     server.catalog.insert_upload(&landed).await.unwrap();
     server
         .lake
-        .commit(Change { upload: landed.id.clone(), sha256: landed.sha256.clone(), removed: vec![], added: vec![] })
+        .commit(&Change { upload: landed.id.clone(), sha256: landed.sha256.clone(), removed: vec![], added: vec![] })
         .await
         .unwrap();
     let receiving = UploadRecord { status: UploadStatus::Receiving, ..left("5b") };
