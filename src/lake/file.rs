@@ -29,7 +29,7 @@ use super::LakeError;
 use crate::{durable, payments::schema::FILE_SCHEMA};
 
 /// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
-pub const ROWS_PER_FILE: usize = 256 * 1024;
+pub(super) const ROWS_PER_FILE: usize = 256 * 1024;
 
 /// Rows of a row group at most: what one core reads at a time.
 const ROWS_PER_GROUP: usize = 128 * 1024;
