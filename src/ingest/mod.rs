@@ -128,8 +128,12 @@ impl Ingest {
         record.data_provider.clone_from(&request.data_provider);
         record.on_error = request.on_error;
         let (data_dir, id) = (self.data_dir.clone(), record.id.clone());
-        let begin = move || Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"));
-        let work = Arc::new(Work { folder: blocking(begin).await?, _place: place });
+        // Made whole where the folder is, so that it is removed too when nobody waits for it any more.
+        let begin = move || {
+            let folder = Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"))?;
+            Ok(Arc::new(Work { folder, _place: place }))
+        };
+        let work = blocking(begin).await?;
         let checked = match self.receive(&request, &record, &work, body).await {
             Ok(checked) => checked,
             Err(error) => {

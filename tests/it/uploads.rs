@@ -46,15 +46,20 @@ fn entries(folder: &Path) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-/// Asserts that nothing of an upload was kept. What is under way is cleared away as soon as its reader has stopped.
-async fn assert_nothing_kept(server: &TestServer) {
-    let folder = server.folder.path();
+/// Waits until nothing temporary is left. What an upload leaves is cleared away beside its answer, not before it.
+async fn settled(server: &TestServer) {
     for _ in 0..200 {
-        if entries(&folder.join("tmp")) == 0 {
-            break;
+        if entries(&server.folder.path().join("tmp")) == 0 {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// Asserts that nothing of an upload was kept.
+async fn assert_nothing_kept(server: &TestServer) {
+    let folder = server.folder.path();
+    settled(server).await;
     assert_eq!((entries(&folder.join("tmp")), entries(&folder.join("uploads"))), (0, 0));
     assert_eq!(server.admin().get("/v1/uploads").await.body["uploads"], json!([]));
     assert_eq!(server.admin().lake_version().await, 0);
@@ -125,6 +130,7 @@ async fn a_dry_run_gives_the_same_report_and_writes_nothing() {
     for on_error in ["skip_rows", "reject_file"] {
         let upload = Upload::new("kitobo", file(&next)).with("on_error", on_error);
         let dry = admin.upload(&upload.clone().with("dry_run", "true")).await;
+        settled(&server).await;
         assert_eq!(files(server.folder.path()), before, "{on_error}");
         assert_eq!(admin.get("/v1/uploads").await.body["uploads"].as_array().unwrap().len(), 1);
         assert_eq!(admin.lake_version().await, 1);
@@ -169,6 +175,7 @@ async fn the_same_bytes_again_answer_with_the_first_upload_and_write_nothing() {
     let again = admin.upload(&upload.clone().with("dataset_name", "another name")).await;
     assert_eq!((again.status.as_u16(), &again.body), (200, &first));
     assert_eq!(put(&admin, PLAIN, upload.file.clone()).await.body, first);
+    settled(&server).await;
     assert_eq!(files(server.folder.path()), before);
     assert_eq!(admin.lake_version().await, 1);
     admin.make_project("lolwe").await;
