@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::{AppState, Caller, Parameters, Problem, invalid_parameter};
+use super::{AppState, Caller, NoParameters, Parameters, PathName, Problem, invalid_parameter, middleware::TRUNCATED};
 use crate::{
     access::{Principal, Scope},
     catalog::Project,
@@ -21,21 +21,16 @@ use crate::{
 };
 
 /// `GET /v1/metrics`: what there is to ask for, with definitions, parameters and units.
-pub(super) async fn list_metrics(
-    _: Caller,
-    State(state): State<AppState>,
-    parameters: Parameters,
-) -> Result<Json<Value>, Problem> {
-    parameters.finish()?;
+pub(super) async fn list_metrics(_: Caller, State(state): State<AppState>, _: NoParameters) -> Json<Value> {
     let metrics: Vec<&MetricInfo> = state.metrics.iter().map(|metric| &metric.info).collect();
-    Ok(Json(json!({ "metrics": metrics })))
+    Json(json!({ "metrics": metrics }))
 }
 
 /// `GET /v1/metrics/{name}`: the figures, over what the caller may see and no more.
 pub(super) async fn get_metric(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    Path(name): Path<String>,
+    PathName(name): PathName<String>,
     mut parameters: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -73,8 +68,7 @@ pub(super) async fn get_metric(
     let mut response = (validators(&etag), Body::from(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if truncated {
-        // In the forms that have no room for a warning, this is where it is said.
-        response.headers_mut().insert("x-wattlake-truncated", HeaderValue::from_static("true"));
+        response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }

@@ -29,6 +29,8 @@ use super::{
 use crate::error::ErrorKind;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says that the limit on rows left some out; in the forms that have no room for a warning, it is where that is said.
+pub(super) const TRUNCATED: HeaderName = HeaderName::from_static("x-wattlake-truncated");
 const MAX_REQUEST_ID: usize = 64;
 /// How long a browser may remember a preflight.
 const CORS_MAX_AGE: Duration = Duration::from_mins(10);
@@ -177,7 +179,14 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             HeaderName::from_static("idempotency-key"),
             REQUEST_ID,
         ])
-        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers([
+            header::CONTENT_DISPOSITION,
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            REQUEST_ID,
+            TRUNCATED,
+        ])
         .max_age(CORS_MAX_AGE);
     Some(layer)
 }
@@ -215,7 +224,7 @@ mod tests {
         let slow = get(async || tokio::time::sleep(Duration::from_mins(1)).await);
         let limit = axum::middleware::from_fn_with_state(Duration::from_millis(50), limit_time);
         let (status, _, body) = ask(Router::new().route("/", slow).layer(limit)).await;
-        assert_eq!(status, 408);
+        assert_eq!(status, 504);
         assert!(body.contains("/problems/request_timeout"), "{body}");
     }
 

@@ -25,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{Admin, Caller};
 pub use body::{BodyIdle, idle_timeout_in};
-pub use extract::{JsonObject, Parameters, PathSlug, invalid_parameter, unreadable_body};
+pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
 

@@ -60,7 +60,7 @@ impl QueryError {
         match self {
             Self::Busy => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
-            Self::Resources(_) => ErrorKind::TooLarge,
+            Self::Resources(_) => ErrorKind::Rejected,
             Self::Storage(_) => ErrorKind::Unavailable,
             Self::MetricFile { .. }
             | Self::Setup(_)

@@ -171,7 +171,7 @@ async fn limits_end_a_query_with_an_error_of_their_own() {
         error.kind()
     };
     assert_eq!(kind(QueryLimits { timeout: Duration::ZERO, ..QueryLimits::default() }).await, ErrorKind::Timeout);
-    assert_eq!(kind(QueryLimits { memory_bytes: 10, ..QueryLimits::default() }).await, ErrorKind::TooLarge);
+    assert_eq!(kind(QueryLimits { memory_bytes: 10, ..QueryLimits::default() }).await, ErrorKind::Rejected);
 }
 
 #[tokio::test]
