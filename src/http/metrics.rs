@@ -125,6 +125,10 @@ impl From<ParameterError> for Problem {
 
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
+        let error = match error {
+            QueryError::Parameter(error) => return error.into(),
+            other => other,
+        };
         let code = match &error {
             QueryError::Busy => "too_many_queries",
             QueryError::Timeout(_) => "query_timeout",

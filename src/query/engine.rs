@@ -217,7 +217,7 @@ impl Engine {
             tables: metric
                 .tables
                 .iter()
-                .map(|table| Ok((*table, plan.table(*table, inputs)?)))
+                .map(|table| Ok((*table, plan.table(*table, request, inputs)?)))
                 .collect::<Result<_, QueryError>>()?,
         })?;
         let select = metrics::plan(&context, metric).await?.with_param_values(plan.values(request))?;

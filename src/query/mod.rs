@@ -36,6 +36,8 @@ pub enum QueryError {
     MetricFile { name: String, reason: String },
     #[error("the query engine could not be set up")]
     Setup(#[source] DataFusionError),
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     #[error("the scope holds {0}, of which nothing is known")]
     MissingFacts(ProjectSlug),
     #[error("too many queries are running and waiting; try again in a moment")]
@@ -58,6 +60,7 @@ impl QueryError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Parameter(_) => ErrorKind::Invalid,
             Self::Busy => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Resources(_) => ErrorKind::Rejected,

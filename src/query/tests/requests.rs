@@ -7,6 +7,7 @@ use arrow::{
     datatypes::Decimal128Type,
     ipc::reader::StreamReader,
 };
+use datafusion::physical_plan::displayable;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::lake::{Lake, Payment, paid};
@@ -46,6 +47,33 @@ async fn a_query_opens_the_files_of_its_scope_and_period_alone() {
     );
     assert_eq!(opened(&[("from", "2024-06-01T00:00:00Z")]).await, ["kitobo/2024-06", "zola/2024-06"]);
     assert!(opened(&[("from", "2030-01")]).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_sites_of_a_scope_are_read_from_their_column_alone() {
+    let lake = Lake::of(&payments()).await;
+    let plan = lake.plan("completeness", &[("project", "zola"), ("from", "2024-06"), ("to", "2024-07")]).await;
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    let sites = shown.lines().find(|line| line.contains("month=2024-05")).unwrap();
+    assert!(sites.contains("projection=[project_id, site]"), "{sites}");
+    assert!(files_of(&plan).iter().all(|path| path.starts_with("project_id=zola/")));
+}
+
+#[tokio::test]
+async fn a_day_and_an_instant_are_compared_in_the_zone_of_the_project() {
+    let lake = Lake::of(&payments()).await;
+    let ask = async |project: &str, from: &str, to: &str| {
+        let error = lake.ask("revenue_per_site", &[("project", project), ("from", from), ("to", to)]).await.err()?;
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let QueryError::Parameter(error) = error else { panic!("{error:?}") };
+        Some(error.parameter)
+    };
+    let (day, evening) = ("2024-05-02", "2024-05-01T22:00:00Z");
+    assert_eq!(ask("kitobo", day, evening).await, None, "the day began in Nairobi an hour before");
+    assert_eq!(ask("zola", day, evening).await.as_deref(), Some("to"));
+    assert_eq!(ask("kitobo", evening, day).await.as_deref(), Some("to"));
+    assert_eq!(ask("zola", evening, day).await, None);
+    assert!(lake.ask("revenue_per_site", &[("from", day), ("to", evening)]).await.is_ok(), "one of them has a period");
 }
 
 #[tokio::test]
