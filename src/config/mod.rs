@@ -65,6 +65,8 @@ pub struct QueryConfig {
     pub concurrency: usize,
     /// The most rows of one answer.
     pub max_rows: usize,
+    /// The most bytes of one answer, before it is packed for sending.
+    pub max_answer_bytes: usize,
     /// The threads of one query; 0 is one for each core.
     pub target_partitions: usize,
 }

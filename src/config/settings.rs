@@ -97,6 +97,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.concurrency, number(t, 1..=1024))),
     ("query.max_rows", Form::Number, "1000000", "The most rows of one answer.",
         |c, t| set(&mut c.query.max_rows, number(t, 1..=100_000_000))),
+    ("query.max_answer_bytes", Form::Size, "256MiB", "The most bytes of one answer, before it is packed for sending.",
+        |c, t| set(&mut c.query.max_answer_bytes, size(t, 64 << 10..=1 << 36))),
     ("query.target_partitions", Form::Number, "0", "The threads of one query; 0 is one for each core.",
         |c, t| set(&mut c.query.target_partitions, number(t, 0..=1024))),
     ("log.format", Form::Text, "text", "text for people, json for machines.",

@@ -17,7 +17,7 @@ use crate::{
     access::{Principal, Scope},
     catalog::Project,
     error::ErrorKind,
-    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError, encode},
+    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
 };
 
 /// `GET /v1/metrics`: what there is to ask for, with definitions, parameters and units.
@@ -61,13 +61,10 @@ pub(super) async fn get_metric(
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
-    let answer = state.engine.run(metric, &request, inputs).await?;
-    let truncated = answer.truncated;
-    let body =
-        tokio::task::spawn_blocking(move || encode(&answer, format)).await.map_err(|_| Problem::unexplained())??;
-    let mut response = (validators(&etag), Body::from(body)).into_response();
+    let answer = state.engine.answer(metric, &request, inputs, format).await?;
+    let mut response = (validators(&etag), Body::from(answer.bytes)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    if truncated {
+    if answer.truncated {
         response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -95,7 +92,7 @@ fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
     [
         (header::ETAG, etag.to_owned()),
         (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-        (header::VARY, "Authorization, Accept".to_owned()),
+        (header::VARY, "Authorization, Accept, Accept-Encoding".to_owned()),
     ]
 }
 
@@ -133,8 +130,30 @@ impl From<QueryError> for Problem {
             QueryError::Busy => "too_many_queries",
             QueryError::Timeout(_) => "query_timeout",
             QueryError::Resources(_) => "query_memory",
+            QueryError::AnswerTooLarge { .. } => "answer_too_large",
             _ => "query",
         };
         Self::failure(error.kind(), code, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_ours_is_not_laid_to_the_request_and_only_a_busy_server_asks_for_it_again() {
+        let answer = |error: QueryError| {
+            let response = Problem::from(error).into_response();
+            (response.status().as_u16(), response.headers().contains_key(header::RETRY_AFTER))
+        };
+        assert_eq!(answer(QueryError::Busy), (429, true));
+        assert_eq!(answer(QueryError::Timeout(Duration::from_secs(30))), (504, false));
+        assert_eq!(answer(QueryError::Resources(DataFusionError::ResourcesExhausted(String::new()))), (422, false));
+        assert_eq!(answer(QueryError::AnswerTooLarge { limit: 1 }), (422, false));
     }
 }

@@ -161,6 +161,19 @@ pub(super) fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().compress_when(packed)
 }
 
+/// A packed answer has other bytes than the plain one under the same tag, which therefore becomes a weak one (RFC 9110,
+/// 8.8.1).
+pub(super) async fn weaken_packed_etag(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let packed = headers.contains_key(header::CONTENT_ENCODING);
+    let tag =
+        headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()).filter(|tag| packed && !tag.starts_with("W/"));
+    if let Some(weak) = tag.and_then(|tag| HeaderValue::from_str(&format!("W/{tag}")).ok()) {
+        headers.insert(header::ETAG, weak);
+    }
+    response
+}
+
 /// Lets pages of the configured origins read answers, and no others.
 /// `None` without any: the layer would answer every OPTIONS, whether the path is there or not.
 pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -90,6 +90,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(config.http.body_idle_timeout, middleware::limit_idle_body))
         .layer(CatchPanicLayer::custom(middleware::answer_panic))
         .layer(middleware::compression())
+        .layer(axum::middleware::map_response(middleware::weaken_packed_etag))
         .layer(option_layer(middleware::cors(&config.http.cors_origins)))
         .layer(axum::middleware::from_fn(middleware::observe))
 }

@@ -14,7 +14,7 @@ use datafusion::{
     execution::{
         SessionStateBuilder, SessionStateDefaults,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::{FairSpillPool, TrackConsumersPool},
+        memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool},
         object_store::ObjectStoreUrl,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
@@ -124,6 +124,16 @@ impl Sessions {
         let store = ObjectStoreUrl::parse(LAKE_URL)?;
         runtime.register_object_store(store.as_ref(), Arc::new(LocalFileSystem::new_with_prefix(lake_root)?));
         Ok(Self { runtime, store, target_partitions })
+    }
+
+    /// A place in the memory of all queries; it holds nothing yet.
+    pub(super) fn memory(&self, holder: &str) -> MemoryReservation {
+        MemoryConsumer::new(holder).register(&self.runtime.memory_pool)
+    }
+
+    #[cfg(test)]
+    pub(super) fn reserved_memory(&self) -> usize {
+        self.runtime.memory_pool.reserved()
     }
 
     pub(super) fn open(&self, relations: Relations) -> Result<SessionContext> {
