@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Between two pieces of a body.
     pub body_idle_timeout: Duration,
+    /// Between two pieces of an answer that the client takes.
+    pub send_idle_timeout: Duration,
     /// From the end of the headers to the start of the answer; uploads are excepted.
     pub request_timeout: Duration,
     /// What requests under way have to end in, once the server is told to stop.

@@ -69,6 +69,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.http.header_timeout, seconds(t, 1..=600))),
     ("http.body_idle_timeout_s", Form::Number, "30", "Seconds after which a body that stops coming is given up.",
         |c, t| set(&mut c.http.body_idle_timeout, seconds(t, 1..=3600))),
+    ("http.send_idle_timeout_s", Form::Number, "60", "Seconds after which a client that takes no byte of its answer is given up.",
+        |c, t| set(&mut c.http.send_idle_timeout, seconds(t, 1..=3600))),
     ("http.request_timeout_s", Form::Number, "60", "Seconds to the start of an answer; uploads are excepted.",
         |c, t| set(&mut c.http.request_timeout, seconds(t, 1..=3600))),
     ("http.drain_timeout_s", Form::Number, "30", "Seconds that requests under way have to end in at a stop.",

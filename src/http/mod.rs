@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod connection;
 mod extract;
 mod health;
 mod metrics;
@@ -25,6 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{Admin, Caller};
 pub use body::{BodyIdle, idle_timeout_in};
+pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::harness::{Answer, TestServer};
 
@@ -124,4 +128,19 @@ async fn an_answer_beyond_the_limit_on_bytes_is_refused_and_names_the_setting() 
     assert!(refused.body["detail"].as_str().unwrap().contains("200 bytes, the server's query.max_answer_bytes"));
     let short = server.admin().get("/v1/metrics/revenue_per_site?format=csv").await;
     assert_eq!(short.status, StatusCode::OK, "the limit is on what was asked for");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_is_let_go() {
+    let server = TestServer::with(|config| config.http.send_idle_timeout = Duration::from_secs(1)).await;
+    let mut stream = TcpStream::connect(server.host()).await.unwrap();
+    let key = &server.admin.secret;
+    // Many more answers than the buffers between the two hold.
+    let asked = format!("GET /v1/metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n").repeat(4000);
+    // The server may have stopped reading, too.
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(asked.as_bytes())).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut answers = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answers)).await;
+    assert!(ended.is_ok(), "the connection is open after {} bytes", answers.len());
 }
