@@ -20,7 +20,7 @@ use super::{
     encode::encode,
     metrics::{self, Metric},
     params::MetricRequest,
-    plan::{Inputs, Plan},
+    plan::{Inputs, Plan, bound_values},
     session::{Relations, Sessions},
 };
 use crate::{catalog::UploadFacts, config::QueryConfig};
@@ -288,7 +288,7 @@ impl Engine {
                 .map(|table| Ok((*table, plan.table(*table, request, inputs)?)))
                 .collect::<Result<_, QueryError>>()?,
         })?;
-        let select = metrics::plan(&context, metric).await?.with_param_values(plan.values(request))?;
+        let select = metrics::plan(&context, metric).await?.with_param_values(bound_values(request))?;
         let keys = request.order_keys(metric).into_iter();
         let keys = keys.map(|key| col(quoted(&key.column)).sort(!key.descending, false)).collect();
         Ok(DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?)

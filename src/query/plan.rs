@@ -169,12 +169,6 @@ impl<'a> Plan<'a> {
         self.zones.iter().filter_map(of_zone).reduce(Expr::or)
     }
 
-    /// The values of the placeholders that a metric may use.
-    pub(super) fn values(&self, request: &MetricRequest) -> Vec<(String, ScalarValue)> {
-        let own = request.own.iter().map(|(name, value)| (name.clone(), value.scalar()));
-        own.chain([("grain".to_owned(), ScalarValue::from(request.grain.as_str()))]).collect()
-    }
-
     pub(super) fn table(
         &self,
         table: Table,
@@ -230,8 +224,8 @@ impl<'a> Plan<'a> {
         vec![
             Arc::new(StringArray::from_iter_values(rows.iter().map(|(slug, ..)| slug))),
             Arc::new(Date32Array::from_iter_values(rows.iter().map(|(_, period, _)| *period))),
-            Arc::new(Date32Array::from_iter(rows.iter().map(|(.., asked)| asked.0))),
-            Arc::new(Date32Array::from_iter(rows.iter().map(|(.., asked)| asked.1))),
+            Arc::new(rows.iter().map(|(.., asked)| asked.0).collect::<Date32Array>()),
+            Arc::new(rows.iter().map(|(.., asked)| asked.1).collect::<Date32Array>()),
         ]
     }
 
@@ -247,6 +241,12 @@ impl<'a> Plan<'a> {
             parameters.insert("to".to_owned(), json!(day(self.end(*zone))));
         }
     }
+}
+
+/// The values of the placeholders that a metric may use.
+pub(super) fn bound_values(request: &MetricRequest) -> Vec<(String, ScalarValue)> {
+    let own = request.own.iter().map(|(name, value)| (name.clone(), value.scalar()));
+    own.chain([("grain".to_owned(), ScalarValue::from(request.grain.as_str()))]).collect()
 }
 
 /// Whether a column has one of the values; nothing where there are none, which asks for all.
