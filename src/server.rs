@@ -137,8 +137,11 @@ impl Server {
 
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
+        let AppState { config, catalog, ingest, .. } = self.state.clone();
         serve(self.listener, router(self.state), &config.http, stop).await;
+        if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
+            tracing::warn!("some uploads did not end in time; the next start settles them");
+        }
         catalog.close().await;
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 /// Why an upload came to no answer of its own. A file that is refused for its content is not an error: see [`Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    #[error("the file has more than {limit} bytes")]
+    #[error("the file has more than {limit} bytes; split it, by month for example")]
     TooLarge { limit: u64 },
     #[error("{limit} uploads are under way, which is the limit")]
     Busy { limit: usize },
@@ -25,6 +25,8 @@ pub enum IngestError {
     Catalog(#[from] CatalogError),
     #[error("the lake")]
     Lake(#[from] LakeError),
+    #[error("the project's currency changed while the file came; send it again")]
+    CurrencyChanged,
     #[error("the upload was stopped")]
     Stopped,
 }
@@ -40,6 +42,7 @@ impl IngestError {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted(_) => ErrorKind::Invalid,
+            Self::CurrencyChanged => ErrorKind::Conflict,
             Self::Io { source, .. } => lake::io_kind(source),
             Self::Arrow(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),

@@ -5,9 +5,7 @@
 //!                           └─ stage (Parquet per month) ─ place (collisions) ─ catalogue row ─ Delta commit ─ report
 //! ```
 //!
-//! Order is what makes a crash harmless: the original and the staged files are on disk before the catalogue says
-//! `committing`; the catalogue says so before the Delta commit; and the commit itself names the upload, so that the next
-//! start can tell from the log alone whether it got there ([`Ingest::recover`]).
+//! What makes a crash harmless is the order of the steps: see `conclude.rs`.
 
 mod check;
 mod conclude;
@@ -30,12 +28,13 @@ use std::{
 use bytes::Bytes;
 use chrono::Duration;
 use futures::{Stream, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
 
 pub use self::error::IngestError;
 use self::{check::Checked, folder::Folder, intake::Intake};
 use crate::{
-    catalog::{Catalog, OnError, Project, UploadRecord, UploadStatus},
+    catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
     ids::UploadId,
     lake::Lake,
@@ -86,6 +85,8 @@ pub struct Ingest {
     data_dir: PathBuf,
     config: UploadConfig,
     places: Arc<Semaphore>,
+    /// Uploads whose file is received.
+    under_way: TaskTracker,
 }
 
 impl Ingest {
@@ -97,30 +98,13 @@ impl Ingest {
         config: UploadConfig,
     ) -> Result<Self, IngestError> {
         let places = Arc::new(Semaphore::new(config.concurrency));
-        let ingest = Self { catalog, lake, data_dir: data_dir.to_owned(), config, places };
-        Folder::clear_unfinished(data_dir).map_err(IngestError::io("removing unfinished uploads"))?;
+        let under_way = TaskTracker::new();
+        let ingest = Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, under_way };
+        let folder = data_dir.to_owned();
+        let failed = IngestError::io("removing unfinished uploads");
+        blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
         ingest.recover().await?;
         Ok(ingest)
-    }
-
-    /// Settles uploads that were on their way into the lake when a process ended.
-    async fn recover(&self) -> Result<(), IngestError> {
-        for upload in self.catalog.unfinished_uploads().await? {
-            self.settle(&upload).await?;
-        }
-        Ok(())
-    }
-
-    /// Decides by the lake's log whether an interrupted upload got there.
-    async fn settle(&self, upload: &UploadRecord) -> Result<(), IngestError> {
-        if let Some(version) = self.lake.version_of(&upload.id).await? {
-            tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
-            self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
-        } else {
-            tracing::warn!(upload = %upload.id, "an interrupted upload is not in the lake; send it again");
-            self.catalog.set_upload_status(&upload.id, UploadStatus::Failed, None).await?;
-        }
-        Ok(())
     }
 
     /// Takes in one file. `body` is its bytes; an error in it is the sender's.
@@ -143,24 +127,26 @@ impl Ingest {
         record.dataset_type.clone_from(&request.dataset_type);
         record.data_provider.clone_from(&request.data_provider);
         record.on_error = request.on_error;
-        let folder =
-            Folder::begin(&self.data_dir, &record.id).map_err(IngestError::io("making the upload's folder"))?;
-        let work = TemporaryFolder(folder);
-        let checked = self.receive(&request, &record, &work.0, body).await?;
+        let (data_dir, id) = (self.data_dir.clone(), record.id.clone());
+        let begin = move || Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"));
+        let work = Arc::new(Work { folder: blocking(begin).await?, _place: place });
+        let checked = self.receive(&request, &record, &work, body).await?;
         let ingest = self.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            ingest.finish(request, record, checked, work).await
-        })
-        .await
-        .map_err(|_| IngestError::Stopped)?
+        let finish = async move { ingest.finish(request, record, checked, work).await };
+        self.under_way.spawn(finish).await.map_err(|_| IngestError::Stopped)?
+    }
+
+    /// Waits until the uploads whose file is received have landed, or have failed. For a server that stops.
+    pub async fn drain(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     async fn receive(
         &self,
         request: &UploadRequest,
         record: &UploadRecord,
-        folder: &Folder,
+        work: &Arc<Work>,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
         let context = FileContext {
@@ -175,10 +161,12 @@ impl Ingest {
             },
         };
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
-        let folder = folder.clone();
+        // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
+        let work = work.clone();
         let check = tokio::task::spawn_blocking(move || {
-            let intake = Intake::new(queue, &folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, context, &folder)
+            let intake =
+                Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
+            check::check(intake, context, &work.folder)
         });
         let sent = self.send(body, chunks).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;
@@ -231,13 +219,25 @@ impl Ingest {
     }
 }
 
-/// The folder of an upload under way; what was not kept is removed, however the upload ends.
-struct TemporaryFolder(Folder);
+/// An upload under way: its folder, of which what was not kept is removed however the upload ends, and its place among
+/// those that may be under way at once.
+struct Work {
+    folder: Folder,
+    _place: OwnedSemaphorePermit,
+}
 
-impl Drop for TemporaryFolder {
+impl Drop for Work {
     fn drop(&mut self) {
-        if self.0.path().exists() {
-            self.0.discard();
+        let folder = self.folder.clone();
+        let discard = move || {
+            if folder.path().exists() {
+                folder.discard();
+            }
+        };
+        // It may hold gigabytes, and this may be a thread that answers requests.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(discard)),
+            Err(_) => discard(),
         }
     }
 }

@@ -24,7 +24,7 @@ impl Report {
             months: Vec::new(),
             warnings: json!(checked.warnings),
             errors: json!(checked.errors),
-            rejected_rows: checked.rejected > 0,
+            rejected_rows: checked.rejected_file,
         }
     }
 

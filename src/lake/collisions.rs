@@ -8,34 +8,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use parquet::arrow::arrow_reader::RowSelection;
 
 use super::{
-    LakeError, LakeFile,
+    LakeError, LakeFile, RowSet,
     file::{self, Part},
 };
 use crate::payments::identity::{Identity, identities, payment_ids};
 
 /// IDs that are looked up at a time: what bounds the memory of a look-up.
 const IDS_AT_A_TIME: usize = 1_000_000;
-
-/// Rows of one file, by their place in it.
-#[derive(Debug, Default)]
-pub(super) struct RowSet {
-    marks: Vec<bool>,
-    count: u64,
-}
-
-impl RowSet {
-    fn insert(&mut self, row: usize) {
-        if self.marks.len() <= row {
-            self.marks.resize(row + 1, false);
-        }
-        self.count += u64::from(!self.marks[row]);
-        self.marks[row] = true;
-    }
-
-    pub(super) fn contains(&self, row: usize) -> bool {
-        self.marks.get(row).copied().unwrap_or(false)
-    }
-}
 
 /// Some rows of an upload, one after the other: of which of its files, from which row on, and what they are.
 pub(super) struct Rows {
@@ -87,7 +66,7 @@ impl Collisions {
 
     /// How many rows are there already, and how many replace one that is there.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let sum = |sets: &mut dyn Iterator<Item = &RowSet>| sets.map(|rows| rows.count).sum();
+        let sum = |sets: &mut dyn Iterator<Item = &RowSet>| sets.map(RowSet::count).sum();
         (sum(&mut self.duplicates.values()), sum(&mut self.replaced.values()))
     }
 

@@ -12,6 +12,7 @@ use arrow::{array::RecordBatch, error::ArrowError};
 use super::{
     LakeError, LakeFile, Snapshot,
     collisions::{Collisions, Rows},
+    discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
     partition_path,
@@ -74,11 +75,11 @@ pub fn place(
     let months: BTreeSet<Month> = coming.keys().copied().chain(losing).collect();
     for month in months {
         let coming = coming.get(&month).map_or(&[][..], Vec::as_slice);
-        Partition { root, project, month, upload, staged, collisions: &collisions }.place(
-            coming,
-            snapshot.files(project, month),
-            &mut placement,
-        )?;
+        let partition = Partition { root, project, month, upload, staged, collisions: &collisions };
+        if let Err(error) = partition.place(coming, snapshot.files(project, month), &mut placement) {
+            discard(root, &placement.added);
+            return Err(error);
+        }
     }
     Ok(placement)
 }

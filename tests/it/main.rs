@@ -5,8 +5,14 @@
 
 mod answers;
 mod cli;
+mod clients;
+mod corrections;
+mod defects;
 mod harness;
+mod metrics;
 mod projects;
 mod refusals;
 mod server;
 mod tidy;
+mod upload_records;
+mod uploads;
