@@ -1,13 +1,13 @@
 /*
 title = "Completeness"
-definition = "Per site and month: rows, first and last payment, last upload. A month without data is not zero revenue. Months are local, from the first to the last month of the request, or of the answer's data where the request leaves an end open."
+definition = "Per site and month: rows, first and last payment, last upload. A month without data is not zero revenue, and a site that has ever paid is there when it is silent. Months are local, from the first to the last month of the request, or of the answer's data where the request leaves an end open."
 parameters = ["project", "from", "to", "tz", "site", "limit", "order"]
-tables = ["projects", "uploads", "months"]
+tables = ["projects", "uploads", "months", "sites"]
 chart = "heatmap"
 order = ["project", "site", "period"]
 columns = [
   { name = "project", description = "The project's slug." },
-  { name = "site", description = "The payment's site; null for a project without any payment in the period." },
+  { name = "site", description = "The payments' site; null for a project that has never had a payment." },
   { name = "period", description = "The first day of the local month." },
   { name = "payments", unit = "payments", description = "All payments, whatever their settlement. 0: no data, which is not the same as no revenue." },
   { name = "first_payment_at", unit = "UTC", description = "The first of them." },
@@ -32,14 +32,16 @@ WITH parts AS (
 ), places AS (
   SELECT projects.project_id, sites.site
   FROM projects
-  LEFT JOIN (SELECT DISTINCT project_id, site FROM counted) AS sites ON sites.project_id = projects.project_id
+  LEFT JOIN sites ON sites.project_id = projects.project_id
 )
 SELECT places.project_id AS project, places.site, months.period, coalesce(counted.payments, 0) AS payments,
        counted.first_payment_at, counted.last_payment_at, counted.last_upload_at
 FROM places
-CROSS JOIN months
+JOIN months ON months.project_id = places.project_id
 CROSS JOIN span
 LEFT JOIN counted
   ON counted.project_id = places.project_id AND counted.site = places.site AND counted.period = months.period
-WHERE months.period >= coalesce($first_month, span.first_period)
-  AND months.period <= coalesce($last_month, span.last_period)
+WHERE (months.period >= coalesce(months.first_asked, span.first_period)
+       AND months.period <= coalesce(months.last_asked, span.last_period))
+  -- A month that the request names is there, even where no data reaches it.
+  OR months.period = months.first_asked OR months.period = months.last_asked

@@ -18,11 +18,12 @@ pub enum ErrorKind {
     TooLarge,
     /// The body's type is not one that is read here.
     UnsupportedType,
-    /// The request is well formed, its content is refused: an upload with bad rows.
+    /// The request is well formed, and what it comes to is refused: an upload with bad rows, a question whose answer
+    /// takes more memory than the server gives it. The same again would end the same.
     Rejected,
     /// A limit on concurrency or rate; the caller may try again.
     Busy,
-    /// A limit on time.
+    /// A limit on our own time. A sender who is slow is another matter, which only HTTP has.
     Timeout,
     /// The disk is full.
     StorageFull,
@@ -41,7 +42,6 @@ impl ErrorKind {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
-            Self::Timeout => 408,
             Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
@@ -49,6 +49,8 @@ impl ErrorKind {
             Self::Busy => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
+            // Not 503, whose Retry-After asks for the same work once more; nor 408, which clients repeat unasked.
+            Self::Timeout => 504,
             Self::StorageFull => 507,
         }
     }
@@ -65,11 +67,5 @@ impl ErrorKind {
             Self::Busy | Self::Timeout | Self::Unavailable | Self::StorageFull => 6,
             Self::Internal => 70,
         }
-    }
-
-    /// Whether the failure is ours, so that its detail stays inside.
-    #[must_use]
-    pub fn is_internal(self) -> bool {
-        self.http_status() >= 500
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     config::{Config, HttpConfig},
     durable,
     error::ErrorKind,
-    http::{AppState, router},
+    http::{AppState, SendTimeout, router},
     ingest::{Ingest, IngestError},
     lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
@@ -182,7 +182,8 @@ async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop:
         let Some((stream, permit)) = accepted else { continue };
         let router = router.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(SendTimeout::new(stream, config.send_idle_timeout));
+        let connection = graceful.watch(http.serve_connection(stream, service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");

@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Between two pieces of a body.
     pub body_idle_timeout: Duration,
+    /// Between two pieces of an answer that the client takes.
+    pub send_idle_timeout: Duration,
     /// From the end of the headers to the start of the answer; uploads are excepted.
     pub request_timeout: Duration,
     /// What requests under way have to end in, once the server is told to stop.
@@ -65,6 +67,8 @@ pub struct QueryConfig {
     pub concurrency: usize,
     /// The most rows of one answer.
     pub max_rows: usize,
+    /// The most bytes of one answer, before it is packed for sending.
+    pub max_answer_bytes: usize,
     /// The threads of one query; 0 is one for each core.
     pub target_partitions: usize,
 }

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Map, Value};
 
 use super::{Problem, body::idle_timeout_in};
-use crate::{error::ErrorKind, ids::ProjectSlug, nearest::nearest};
+use crate::{error::ErrorKind, nearest::nearest};
 
 /// The most parameters of one query string.
 const MAX_PARAMETERS: usize = 200;
@@ -47,20 +47,32 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 /// The answer to a body that broke off: a sender that stopped, or a connection that ended.
 pub fn unreadable_body(error: &(dyn Error + 'static)) -> Problem {
     match idle_timeout_in(error) {
-        Some(idle) => Problem::new(ErrorKind::Timeout, "body_timeout", format!("{idle}, and the request was given up")),
+        Some(idle) => Problem::slow_body(format!("{idle}, and the request was given up")),
         None => Problem::new(ErrorKind::Invalid, "body_broken", "the body broke off before its end"),
     }
 }
 
-/// A project's slug in the path. What is no slug is no project either, and answers the same.
-pub struct PathSlug(pub ProjectSlug);
+/// What the path names: a project's slug, an upload's id, a metric. What is no slug is no project either, and answers the
+/// same; so does what is no text.
+pub struct PathName<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for PathSlug {
+impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for PathName<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
         text.parse().map(Self).map_err(|_| Problem::not_found())
+    }
+}
+
+/// The query string of a route that has no parameters: there is none, so that a misspelt or misplaced one is an error.
+pub struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Parameters::from_request_parts(parts, state).await?.finish().map(|()| Self)
     }
 }
 

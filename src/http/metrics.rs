@@ -5,37 +5,32 @@ use std::collections::BTreeSet;
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::{AppState, Caller, Parameters, Problem, invalid_parameter};
+use super::{AppState, Caller, NoParameters, Parameters, PathName, Problem, invalid_parameter, middleware::TRUNCATED};
 use crate::{
     access::{Principal, Scope},
     catalog::Project,
     error::ErrorKind,
-    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError, encode},
+    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
 };
 
 /// `GET /v1/metrics`: what there is to ask for, with definitions, parameters and units.
-pub(super) async fn list_metrics(
-    _: Caller,
-    State(state): State<AppState>,
-    parameters: Parameters,
-) -> Result<Json<Value>, Problem> {
-    parameters.finish()?;
+pub(super) async fn list_metrics(_: Caller, State(state): State<AppState>, _: NoParameters) -> Json<Value> {
     let metrics: Vec<&MetricInfo> = state.metrics.iter().map(|metric| &metric.info).collect();
-    Ok(Json(json!({ "metrics": metrics })))
+    Json(json!({ "metrics": metrics }))
 }
 
 /// `GET /v1/metrics/{name}`: the figures, over what the caller may see and no more.
 pub(super) async fn get_metric(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    Path(name): Path<String>,
+    PathName(name): PathName<String>,
     mut parameters: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -66,15 +61,11 @@ pub(super) async fn get_metric(
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
-    let answer = state.engine.run(metric, &request, inputs).await?;
-    let truncated = answer.truncated;
-    let body =
-        tokio::task::spawn_blocking(move || encode(&answer, format)).await.map_err(|_| Problem::unexplained())??;
-    let mut response = (validators(&etag), Body::from(body)).into_response();
+    let answer = state.engine.answer(metric, &request, inputs, format).await?;
+    let mut response = (validators(&etag), Body::from(answer.bytes)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    if truncated {
-        // In the forms that have no room for a warning, this is where it is said.
-        response.headers_mut().insert("x-wattlake-truncated", HeaderValue::from_static("true"));
+    if answer.truncated {
+        response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }
@@ -101,7 +92,7 @@ fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
     [
         (header::ETAG, etag.to_owned()),
         (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-        (header::VARY, "Authorization, Accept".to_owned()),
+        (header::VARY, "Authorization, Accept, Accept-Encoding".to_owned()),
     ]
 }
 
@@ -131,12 +122,38 @@ impl From<ParameterError> for Problem {
 
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
+        let error = match error {
+            QueryError::Parameter(error) => return error.into(),
+            other => other,
+        };
         let code = match &error {
             QueryError::Busy => "too_many_queries",
             QueryError::Timeout(_) => "query_timeout",
             QueryError::Resources(_) => "query_memory",
+            QueryError::AnswerTooLarge { .. } => "answer_too_large",
             _ => "query",
         };
         Self::failure(error.kind(), code, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_ours_is_not_laid_to_the_request_and_only_a_busy_server_asks_for_it_again() {
+        let answer = |error: QueryError| {
+            let response = Problem::from(error).into_response();
+            (response.status().as_u16(), response.headers().contains_key(header::RETRY_AFTER))
+        };
+        assert_eq!(answer(QueryError::Busy), (429, true));
+        assert_eq!(answer(QueryError::Timeout(Duration::from_secs(30))), (504, false));
+        assert_eq!(answer(QueryError::Resources(DataFusionError::ResourcesExhausted(String::new()))), (422, false));
+        assert_eq!(answer(QueryError::AnswerTooLarge { limit: 1 }), (422, false));
     }
 }

@@ -29,6 +29,8 @@ use super::{
 use crate::error::ErrorKind;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says that the limit on rows left some out; in the forms that have no room for a warning, it is where that is said.
+pub(super) const TRUNCATED: HeaderName = HeaderName::from_static("x-wattlake-truncated");
 const MAX_REQUEST_ID: usize = 64;
 /// How long a browser may remember a preflight.
 const CORS_MAX_AGE: Duration = Duration::from_mins(10);
@@ -159,6 +161,19 @@ pub(super) fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().compress_when(packed)
 }
 
+/// A packed answer has other bytes than the plain one under the same tag, which therefore becomes a weak one (RFC 9110,
+/// 8.8.1).
+pub(super) async fn weaken_packed_etag(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let packed = headers.contains_key(header::CONTENT_ENCODING);
+    let tag =
+        headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()).filter(|tag| packed && !tag.starts_with("W/"));
+    if let Some(weak) = tag.and_then(|tag| HeaderValue::from_str(&format!("W/{tag}")).ok()) {
+        headers.insert(header::ETAG, weak);
+    }
+    response
+}
+
 /// Lets pages of the configured origins read answers, and no others.
 /// `None` without any: the layer would answer every OPTIONS, whether the path is there or not.
 pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
@@ -177,7 +192,14 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             HeaderName::from_static("idempotency-key"),
             REQUEST_ID,
         ])
-        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers([
+            header::CONTENT_DISPOSITION,
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            REQUEST_ID,
+            TRUNCATED,
+        ])
         .max_age(CORS_MAX_AGE);
     Some(layer)
 }
@@ -215,7 +237,7 @@ mod tests {
         let slow = get(async || tokio::time::sleep(Duration::from_mins(1)).await);
         let limit = axum::middleware::from_fn_with_state(Duration::from_millis(50), limit_time);
         let (status, _, body) = ask(Router::new().route("/", slow).layer(limit)).await;
-        assert_eq!(status, 408);
+        assert_eq!(status, 504);
         assert!(body.contains("/problems/request_timeout"), "{body}");
     }
 

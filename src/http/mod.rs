@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod connection;
 mod extract;
 mod health;
 mod metrics;
@@ -25,7 +26,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{Admin, Caller};
 pub use body::{BodyIdle, idle_timeout_in};
-pub use extract::{JsonObject, Parameters, PathSlug, invalid_parameter, unreadable_body};
+pub use connection::SendTimeout;
+pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
 
@@ -90,6 +92,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(config.http.body_idle_timeout, middleware::limit_idle_body))
         .layer(CatchPanicLayer::custom(middleware::answer_panic))
         .layer(middleware::compression())
+        .layer(axum::middleware::map_response(middleware::weaken_packed_etag))
         .layer(option_layer(middleware::cors(&config.http.cors_origins)))
         .layer(axum::middleware::from_fn(middleware::observe))
 }

@@ -36,6 +36,12 @@ impl Problem {
         Self { status: 406, code: "not_acceptable", detail: detail.into(), members: Map::new() }
     }
 
+    /// The body of the request stopped coming. It is not an [`ErrorKind`], because nothing but HTTP has it.
+    #[must_use]
+    pub fn slow_body(detail: impl Into<String>) -> Self {
+        Self { status: 408, code: "body_timeout", detail: detail.into(), members: Map::new() }
+    }
+
     /// Adds a member beside the standard ones, such as `errors` or `allowed`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {

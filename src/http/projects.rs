@@ -7,7 +7,9 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Admin, AppState, Caller, JsonObject, PageRequest, Parameters, PathSlug, Problem, next_cursor};
+use super::{
+    Admin, AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, PathName, Problem, next_cursor,
+};
 use crate::{
     access::Role,
     catalog::{FieldError, Project, ProjectText},
@@ -23,6 +25,7 @@ const MAX_FAULTS: usize = 20;
 pub(super) async fn create_project(
     _: Admin,
     State(state): State<AppState>,
+    _: NoParameters,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Project>), Problem> {
     let (text, faults) = read_fields(body);
@@ -51,7 +54,8 @@ pub(super) async fn list_projects(
 pub(super) async fn get_project(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    PathSlug(slug): PathSlug,
+    PathName(slug): PathName<ProjectSlug>,
+    _: NoParameters,
 ) -> Result<Json<Project>, Problem> {
     let project = match principal.role {
         Role::Admin => state.catalog.project(&slug).await?,
@@ -63,7 +67,8 @@ pub(super) async fn get_project(
 pub(super) async fn update_project(
     _: Admin,
     State(state): State<AppState>,
-    PathSlug(slug): PathSlug,
+    PathName(slug): PathName<ProjectSlug>,
+    _: NoParameters,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Project>, Problem> {
     let (text, faults) = read_fields(body);

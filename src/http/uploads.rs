@@ -8,16 +8,15 @@ use std::{
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use futures::stream;
+use futures::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use super::{AppState, Caller, PageRequest, Parameters, Problem, next_cursor};
+use super::{AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem, next_cursor};
 use crate::{
     access::Principal,
     access::Role,
@@ -28,7 +27,7 @@ use crate::{
 };
 
 /// Bytes of a download that are read at a time.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// An upload as the API answers it: its record, and the counts, months and warnings of its report.
 pub(super) fn upload_json(record: &UploadRecord) -> Value {
@@ -112,7 +111,8 @@ impl FromStr for Instant {
 pub(super) async fn get_upload(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    PathName(id): PathName<UploadId>,
+    _: NoParameters,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(upload_json(&find(&state, &principal, &id).await?)))
 }
@@ -121,7 +121,8 @@ pub(super) async fn get_upload(
 pub(super) async fn get_upload_file(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    PathName(id): PathName<UploadId>,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     let upload = find(&state, &principal, &id).await?;
     download(&upload.file_name, move || state.ingest.original(&upload.id).map(Some)).await
@@ -131,14 +132,15 @@ pub(super) async fn get_upload_file(
 pub(super) async fn get_rejected_rows(
     Caller(principal): Caller,
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    PathName(id): PathName<UploadId>,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     let upload = find(&state, &principal, &id).await?;
     download("rejected.csv", move || state.ingest.rejected_rows(&upload.id)).await
 }
 
 /// `GET /v1/templates/ELECTRICITY_PAYMENT.csv`.
-pub(super) async fn get_template(_: Caller) -> Response {
+pub(super) async fn get_template(_: Caller, _: NoParameters) -> Response {
     let disposition = format!("attachment; filename=\"{}\"", definition::FILE_NAME);
     let headers =
         [(header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
@@ -146,7 +148,7 @@ pub(super) async fn get_template(_: Caller) -> Response {
 }
 
 /// `GET /v1/dataset-types`: what a file may and must have, from the definition that the decoder reads by.
-pub(super) async fn list_dataset_types(_: Caller) -> Json<Value> {
+pub(super) async fn list_dataset_types(_: Caller, _: NoParameters) -> Json<Value> {
     let columns: Vec<Value> = definition::COLUMNS
         .iter()
         .map(|column| {
@@ -169,10 +171,9 @@ pub(super) async fn list_dataset_types(_: Caller) -> Json<Value> {
     }] }))
 }
 
-async fn find(state: &AppState, principal: &Principal, id: &str) -> Result<UploadRecord, Problem> {
-    let id: UploadId = id.parse().map_err(|_| Problem::not_found())?;
+async fn find(state: &AppState, principal: &Principal, id: &UploadId) -> Result<UploadRecord, Problem> {
     let upload = match principal.role {
-        Role::Admin => state.catalog.upload(&id).await?,
+        Role::Admin => state.catalog.upload(id).await?,
     };
     upload.ok_or_else(Problem::not_found)
 }
@@ -185,9 +186,7 @@ async fn download<R: Read + Send + 'static>(
     let failed = |error: io::Error| Problem::failure(lake::io_kind(&error), "upload", &error);
     let opened = tokio::task::spawn_blocking(open).await.map_err(|_| Problem::unexplained())?;
     let reader = opened.map_err(failed)?.ok_or_else(Problem::not_found)?;
-    let (chunks, mut queue) = mpsc::channel(2);
-    tokio::task::spawn_blocking(move || send_chunks(reader, &chunks));
-    let body = Body::from_stream(stream::poll_fn(move |context| queue.poll_recv(context)));
+    let body = Body::from_stream(chunks(reader));
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
@@ -195,19 +194,47 @@ async fn download<R: Read + Send + 'static>(
     Ok((headers, body).into_response())
 }
 
-/// Ends with an error chunk where reading fails, so that a cut-off download does not look whole.
-fn send_chunks(mut reader: impl Read, chunks: &mpsc::Sender<io::Result<Bytes>>) {
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let read = reader.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
-        let end = !matches!(read, Ok(1..));
-        let sent = match read {
-            Ok(0) => Ok(()),
-            Ok(_) => chunks.blocking_send(Ok(chunk.into())),
-            Err(error) => chunks.blocking_send(Err(error)),
+/// Reads a piece when one is asked for, so that a client who stops reading holds no thread. Ends with an error where
+/// reading fails, so that a cut-off download does not look whole.
+fn chunks<R: Read + Send + 'static>(reader: R) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold(reader, async |mut reader| {
+        let read = move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            reader.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
+            Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), reader)))
         };
-        if end || sent.is_err() {
-            return;
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_download_that_nobody_reads_holds_no_thread() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let stalled = download("x.csv", || Ok(Some(io::repeat(b'x').take(16 << 20)))).await.unwrap();
+            let work = tokio::task::spawn_blocking(|| 7);
+            assert_eq!(tokio::time::timeout(Duration::from_secs(20), work).await.unwrap().unwrap(), 7);
+            let whole = axum::body::to_bytes(stalled.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(whole.len(), 16 << 20);
+        });
+    }
+
+    #[tokio::test]
+    async fn a_download_that_cannot_be_read_to_its_end_breaks_off() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("torn"))
+            }
         }
+        let torn = download("x.csv", || Ok(Some((&b"half"[..]).chain(Broken)))).await.unwrap();
+        assert!(axum::body::to_bytes(torn.into_body(), usize::MAX).await.is_err());
     }
 }

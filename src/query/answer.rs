@@ -7,6 +7,7 @@ use arrow::{
     compute::{cast, concat_batches},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
+use datafusion::execution::memory_pool::MemoryReservation;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -14,8 +15,8 @@ use super::{QueryError, metrics::Metric};
 use crate::payments::schema::instant;
 
 /// A metric's answer at one version of the lake.
-#[derive(Clone, Debug)]
-pub struct Answer {
+#[derive(Debug)]
+pub(super) struct Answer {
     pub metric: Arc<Metric>,
     pub lake_version: u64,
     /// The parameters that took effect.
@@ -23,17 +24,12 @@ pub struct Answer {
     pub columns: Vec<AnswerColumn>,
     /// The columns' Arrow types are those of [`column_type`].
     pub schema: SchemaRef,
-    pub batches: Vec<RecordBatch>,
+    pub rows: RecordBatch,
     pub warnings: Vec<AnswerWarning>,
     /// Whether rows were left out because of the limit.
     pub truncated: bool,
-}
-
-impl Answer {
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
+    /// What its rows take of the memory of all queries, as long as they are there.
+    pub _memory: MemoryReservation,
 }
 
 /// A column's name, type (`text`, `integer`, `decimal`, `date`, `timestamp`, `boolean`) and unit.
@@ -76,20 +72,46 @@ fn plain_type(engine: &DataType) -> Option<DataType> {
     }
 }
 
-/// Casts the engine's batches to the plain types, in one batch.
-pub(super) fn plain(engine: &Schema, batches: &[RecordBatch]) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
+/// The engine's columns in the plain types.
+pub(super) fn plain_schema(engine: &Schema) -> Result<SchemaRef, QueryError> {
     let field = |field: &Arc<Field>| {
         let kind = plain_type(field.data_type()).ok_or(QueryError::ColumnType)?;
         Ok(Field::new(field.name(), kind, true))
     };
-    let schema = Arc::new(Schema::new(engine.fields().iter().map(field).collect::<Result<Vec<_>, QueryError>>()?));
-    let convert = |batch: &RecordBatch| {
-        let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(Arc::clone(&schema), columns)
-    };
-    let batches = batches.iter().map(convert).collect::<Result<Vec<_>, _>>().map_err(QueryError::Encode)?;
-    // One batch, because where the engine cuts its batches is chance, and the same answer has the same bytes.
-    let whole = concat_batches(&schema, &batches).map_err(QueryError::Encode)?;
-    Ok((schema, vec![whole]))
+    Ok(Arc::new(Schema::new(engine.fields().iter().map(field).collect::<Result<Vec<_>, QueryError>>()?)))
+}
+
+/// The rows of an answer as they come from the engine, within the memory of all queries.
+pub(super) struct Rows {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    memory: MemoryReservation,
+}
+
+impl Rows {
+    pub(super) fn new(schema: SchemaRef, memory: MemoryReservation) -> Self {
+        Self { schema, batches: Vec::new(), memory }
+    }
+
+    /// Casts a batch of the engine's to the plain types, and keeps it.
+    pub(super) fn push(&mut self, batch: &RecordBatch) -> Result<(), QueryError> {
+        let columns = batch.columns().iter().zip(self.schema.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>();
+        let columns = columns.map_err(QueryError::Encode)?;
+        let bytes = columns.iter().map(|column| column.to_data().get_slice_memory_size()).sum::<Result<usize, _>>();
+        self.memory.try_grow(bytes.map_err(QueryError::Encode)?)?;
+        self.batches.push(RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(QueryError::Encode)?);
+        Ok(())
+    }
+
+    /// One batch, because where the engine cuts its batches is chance, and the same answer has the same bytes; and the
+    /// memory that it holds.
+    pub(super) fn whole(self) -> Result<(RecordBatch, MemoryReservation), QueryError> {
+        let copied = self.memory.size();
+        self.memory.try_grow(copied)?;
+        let whole = concat_batches(&self.schema, &self.batches).map_err(QueryError::Encode)?;
+        drop(self.batches);
+        self.memory.shrink(copied);
+        Ok((whole, self.memory))
+    }
 }

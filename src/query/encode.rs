@@ -21,7 +21,7 @@ use parquet::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Answer, QueryError};
+use super::{QueryError, answer::Answer};
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,16 +118,16 @@ impl FromStr for Format {
     }
 }
 
-/// Encodes an answer.
-pub fn encode(answer: &Answer, format: Format) -> Result<Vec<u8>, QueryError> {
-    let bytes = match format {
-        Format::Json => json(answer),
-        Format::Ndjson => ndjson(answer),
-        Format::Csv => csv(answer),
-        Format::Arrow => arrow_stream(answer),
-        Format::Parquet => parquet(answer),
+/// Writes an answer to `out`.
+pub(super) fn encode(answer: &Answer, format: Format, out: &mut (impl Write + Send)) -> Result<(), QueryError> {
+    let written = match format {
+        Format::Json => json(answer, out),
+        Format::Ndjson => ndjson(answer, out),
+        Format::Csv => csv(answer, out),
+        Format::Arrow => arrow_stream(answer, out),
+        Format::Parquet => parquet(answer, out),
     };
-    bytes.map_err(QueryError::Encode)
+    written.map_err(QueryError::Encode)
 }
 
 /// A column whose values are written as text.
@@ -227,9 +227,8 @@ fn json_keys(answer: &Answer) -> Result<Vec<Vec<u8>>, ArrowError> {
     answer.schema.fields().iter().map(key).collect()
 }
 
-fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+fn json(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
     let info = &answer.metric.info;
-    let mut out = Vec::new();
     let head = [
         ("metric", json!(info.name)),
         ("title", json!(info.title)),
@@ -241,64 +240,55 @@ fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
     for (index, (name, value)) in head.iter().enumerate() {
         write!(out, "{}\"{name}\":{value}", if index == 0 { "{" } else { "," })?;
     }
-    out.extend_from_slice(b",\"rows\":[");
-    let keys = json_keys(answer)?;
-    let mut first = true;
-    for batch in &answer.batches {
-        let cells = Cells::all(batch)?;
-        for row in 0..batch.num_rows() {
-            out.extend_from_slice(if first { b"\n" } else { b",\n" });
-            first = false;
-            write_row(&mut out, &keys, &cells, row)?;
-        }
+    out.write_all(b",\"rows\":[")?;
+    let (keys, cells) = (json_keys(answer)?, Cells::all(&answer.rows)?);
+    let mut line = Vec::new();
+    for row in 0..answer.rows.num_rows() {
+        line.extend_from_slice(if row == 0 { b"\n" } else { b",\n" });
+        write_row(&mut line, &keys, &cells, row)?;
+        out.write_all(&line)?;
+        line.clear();
     }
     writeln!(out, "],\"warnings\":{}}}", json!(answer.warnings))?;
-    Ok(out)
+    Ok(())
 }
 
-fn ndjson(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
-    let keys = json_keys(answer)?;
-    let mut out = Vec::new();
-    for batch in &answer.batches {
-        let cells = Cells::all(batch)?;
-        for row in 0..batch.num_rows() {
-            write_row(&mut out, &keys, &cells, row)?;
-            out.push(b'\n');
-        }
+fn ndjson(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
+    let (keys, cells) = (json_keys(answer)?, Cells::all(&answer.rows)?);
+    let mut line = Vec::new();
+    for row in 0..answer.rows.num_rows() {
+        write_row(&mut line, &keys, &cells, row)?;
+        line.push(b'\n');
+        out.write_all(&line)?;
+        line.clear();
     }
-    Ok(out)
+    Ok(())
 }
 
-fn csv(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+fn csv(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
     let failed = |error: csv::Error| ArrowError::CsvError(error.to_string());
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(out);
     writer.write_record(answer.schema.fields().iter().map(|field| field.name())).map_err(failed)?;
-    for batch in &answer.batches {
-        let cells = Cells::all(batch)?;
-        for row in 0..batch.num_rows() {
-            let texts = cells.iter().map(|column| if column.is_null(row) { String::new() } else { column.text(row) });
-            writer.write_record(texts).map_err(failed)?;
-        }
+    let cells = Cells::all(&answer.rows)?;
+    for row in 0..answer.rows.num_rows() {
+        let texts = cells.iter().map(|column| if column.is_null(row) { String::new() } else { column.text(row) });
+        writer.write_record(texts).map_err(failed)?;
     }
-    writer.into_inner().map_err(|error| ArrowError::CsvError(error.to_string()))
+    Ok(writer.flush()?)
 }
 
-fn arrow_stream(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
-    for batch in &answer.batches {
-        writer.write(batch)?;
-    }
-    writer.finish()?;
-    writer.into_inner()
+fn arrow_stream(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
+    let mut writer = StreamWriter::try_new(out, &answer.schema)?;
+    writer.write(&answer.rows)?;
+    writer.finish()
 }
 
-fn parquet(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+fn parquet(answer: &Answer, out: &mut (impl Write + Send)) -> Result<(), ArrowError> {
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), answer.schema.clone(), Some(properties))?;
-    for batch in &answer.batches {
-        writer.write(batch)?;
-    }
-    Ok(writer.into_inner()?)
+    let mut writer = ArrowWriter::try_new(out, answer.schema.clone(), Some(properties))?;
+    writer.write(&answer.rows)?;
+    writer.close()?;
+    Ok(())
 }
 
 impl fmt::Display for Format {

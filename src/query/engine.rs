@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use arrow::error::ArrowError;
+use bytes::Bytes;
 use datafusion::{
     logical_expr::col,
     prelude::{DataFrame, SessionContext},
@@ -9,14 +11,16 @@ use datafusion::{
 use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    QueryError,
-    answer::{Answer, AnswerColumn, AnswerWarning, plain},
+    Format, QueryError,
+    answer::{Answer, AnswerColumn, AnswerWarning, Rows, plain_schema},
+    bounded::Bounded,
+    encode::encode,
     metrics::{self, Metric},
     params::MetricRequest,
-    plan::{Inputs, Plan},
+    plan::{Inputs, Plan, bound_values},
     session::{Relations, Sessions},
 };
 use crate::{catalog::UploadFacts, config::QueryConfig};
@@ -34,6 +38,8 @@ pub struct QueryLimits {
     pub concurrency: usize,
     /// The most rows of an answer, whatever a request's `limit` says.
     pub max_rows: usize,
+    /// The most bytes of an encoded answer, before it is packed for sending.
+    pub max_answer_bytes: usize,
     /// Into how many parts the engine splits a query.
     pub target_partitions: usize,
 }
@@ -47,6 +53,7 @@ impl From<&QueryConfig> for QueryLimits {
             timeout: config.timeout,
             concurrency: config.concurrency,
             max_rows: config.max_rows,
+            max_answer_bytes: config.max_answer_bytes,
             target_partitions: if config.target_partitions == 0 { cores } else { config.target_partitions },
         }
     }
@@ -60,6 +67,7 @@ impl Default for QueryLimits {
             timeout: Duration::from_secs(30),
             concurrency: 4,
             max_rows: 1_000_000,
+            max_answer_bytes: 256 << 20,
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -70,9 +78,24 @@ impl Default for QueryLimits {
 pub struct Engine {
     sessions: Sessions,
     limits: QueryLimits,
-    running: Semaphore,
+    running: Arc<Semaphore>,
     /// Those that run and those that wait.
-    admitted: Semaphore,
+    admitted: Arc<Semaphore>,
+}
+
+/// A query's place among those that run, until it is dropped.
+struct Turn {
+    _admitted: OwnedSemaphorePermit,
+    _running: OwnedSemaphorePermit,
+}
+
+/// An answer as it is sent.
+#[derive(Debug)]
+pub struct Encoded {
+    /// They count to the memory of all queries until they are dropped.
+    pub bytes: Bytes,
+    /// Whether rows were left out because of the limit.
+    pub truncated: bool,
 }
 
 impl Engine {
@@ -88,25 +111,62 @@ impl Engine {
         Ok(Self {
             sessions,
             limits,
-            running: Semaphore::new(running),
-            admitted: Semaphore::new(running * (1 + Self::WAITING_PER_RUNNING)),
+            running: Arc::new(Semaphore::new(running)),
+            admitted: Arc::new(Semaphore::new(running * (1 + Self::WAITING_PER_RUNNING))),
         })
     }
 
-    /// Answers a request. Dropping the future, or the limit on time, stops the query.
-    pub async fn run(
+    /// Answers a request. Dropping the future, or the limit on time, stops the query; one that is being encoded ends on its
+    /// own, and has its turn until then.
+    pub async fn answer(
+        &self,
+        metric: &Arc<Metric>,
+        request: &MetricRequest,
+        inputs: Inputs<'_>,
+        format: Format,
+    ) -> Result<Encoded, QueryError> {
+        let answer = async {
+            let turn = self.turn().await?;
+            let answer = self.execute(metric, request, inputs).await?;
+            self.encoded(answer, format, turn).await
+        };
+        self.in_time(answer).await
+    }
+
+    /// The rows of an answer, for tests of the figures.
+    #[cfg(test)]
+    pub(super) async fn run(
         &self,
         metric: &Arc<Metric>,
         request: &MetricRequest,
         inputs: Inputs<'_>,
     ) -> Result<Answer, QueryError> {
-        let _admitted = self.admitted.try_acquire().map_err(|_| QueryError::Busy)?;
-        let answer = async {
-            let _turn: SemaphorePermit<'_> = self.running.acquire().await.map_err(|_| QueryError::Busy)?;
-            self.execute(metric, request, inputs).await
-        };
+        self.in_time(self.execute(metric, request, inputs)).await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
         let timeout = self.limits.timeout;
-        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout(timeout)))
+        tokio::time::timeout(timeout, work).await.unwrap_or(Err(QueryError::Timeout(timeout)))
+    }
+
+    async fn turn(&self) -> Result<Turn, QueryError> {
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| QueryError::Busy)?;
+        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| QueryError::Busy)?;
+        Ok(Turn { _admitted: admitted, _running: running })
+    }
+
+    async fn encoded(&self, answer: Answer, format: Format, turn: Turn) -> Result<Encoded, QueryError> {
+        let mut out = Bounded::new(self.limits.max_answer_bytes, self.sessions.memory("an encoded answer"));
+        let truncated = answer.truncated;
+        let write = move || {
+            let written = encode(&answer, format, &mut out);
+            drop((answer, turn));
+            out.finish(written)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        // Only a panic ends it early; its text went to the log where it happened.
+        let bytes = written.map_err(|error| QueryError::Encode(ArrowError::ExternalError(Box::new(error))))??;
+        Ok(Encoded { bytes, truncated })
     }
 
     /// A strong validator of the answer in one format, without the quotes: from the lake's version, the scope, what is
@@ -116,7 +176,7 @@ impl Engine {
         metric: &Metric,
         request: &MetricRequest,
         inputs: &Inputs<'_>,
-        format: super::Format,
+        format: Format,
     ) -> Result<String, QueryError> {
         let plan = Plan::of(request, inputs)?;
         let mut uploads: Vec<&UploadFacts> = Vec::new();
@@ -155,16 +215,17 @@ impl Engine {
         let plan = Plan::of(request, &inputs)?;
         let limit = request.limit.min(self.limits.max_rows);
         let frame = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
-        let engine_schema = Arc::clone(frame.schema().inner());
+        let schema = plain_schema(frame.schema().inner())?;
         let mut stream = frame.execute_stream().await?;
-        let (mut batches, mut rows) = (Vec::new(), 0);
+        let (mut rows, mut count) = (Rows::new(Arc::clone(&schema), self.sessions.memory("the rows of an answer")), 0);
         while let Some(batch) = stream.try_next().await? {
-            rows += batch.num_rows();
-            let surplus = rows.saturating_sub(limit);
-            batches.push(batch.slice(0, batch.num_rows() - surplus.min(batch.num_rows())));
+            count += batch.num_rows();
+            let surplus = count.saturating_sub(limit);
+            rows.push(&batch.slice(0, batch.num_rows() - surplus.min(batch.num_rows())))?;
         }
-        let (schema, batches) = plain(&engine_schema, &batches)?;
-        let truncated = rows > limit;
+        drop(stream);
+        let (rows, memory) = rows.whole()?;
+        let truncated = count > limit;
         let warnings = truncated.then(|| AnswerWarning {
             code: "truncated",
             message: format!(
@@ -184,10 +245,17 @@ impl Engine {
             parameters,
             columns: metric.info.columns.iter().map(column).collect(),
             schema,
-            batches,
+            rows,
             warnings: warnings.into_iter().collect(),
             truncated,
+            _memory: memory,
         })
+    }
+
+    /// What queries have of their memory now, for tests that hold when it is given back.
+    #[cfg(test)]
+    pub(super) fn reserved_memory(&self) -> usize {
+        self.sessions.reserved_memory()
     }
 
     /// The plan that a request runs, for tests that hold which files it opens.
@@ -217,10 +285,10 @@ impl Engine {
             tables: metric
                 .tables
                 .iter()
-                .map(|table| Ok((*table, plan.table(*table, inputs)?)))
+                .map(|table| Ok((*table, plan.table(*table, request, inputs)?)))
                 .collect::<Result<_, QueryError>>()?,
         })?;
-        let select = metrics::plan(&context, metric).await?.with_param_values(plan.values(request))?;
+        let select = metrics::plan(&context, metric).await?.with_param_values(bound_values(request))?;
         let keys = request.order_keys(metric).into_iter();
         let keys = keys.map(|key| col(quoted(&key.column)).sort(!key.descending, false)).collect();
         Ok(DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?)

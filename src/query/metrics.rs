@@ -244,8 +244,7 @@ pub(super) async fn plan(context: &SessionContext, metric: &Metric) -> datafusio
 fn sample_values(metric: &Metric) -> Vec<(String, ScalarValue)> {
     let own = metric.own.iter().map(|(name, parameter)| (name.clone(), parameter.sample()));
     let grain = ("grain".to_owned(), ScalarValue::from(Grain::Month.as_str()));
-    let months = ["first_month", "last_month"].map(|name| (name.to_owned(), ScalarValue::Date32(None)));
-    own.chain([grain]).chain(months).collect()
+    own.chain([grain]).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Parquet. The only place that opens a session of the engine.
 
 mod answer;
+mod bounded;
 mod encode;
 mod engine;
 mod metrics;
@@ -18,9 +19,9 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
-pub use answer::{Answer, AnswerColumn, AnswerWarning};
-pub use encode::{Format, UnknownFormat, encode};
-pub use engine::{Engine, QueryLimits};
+pub use answer::{AnswerColumn, AnswerWarning};
+pub use encode::{Format, UnknownFormat};
+pub use engine::{Encoded, Engine, QueryLimits};
 pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo};
 pub use own::{OwnParameter, OwnValue};
 pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};
@@ -36,14 +37,21 @@ pub enum QueryError {
     MetricFile { name: String, reason: String },
     #[error("the query engine could not be set up")]
     Setup(#[source] DataFusionError),
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     #[error("the scope holds {0}, of which nothing is known")]
     MissingFacts(ProjectSlug),
     #[error("too many queries are running and waiting; try again in a moment")]
     Busy,
     #[error("the query took longer than {} s and was stopped; ask for a shorter period or fewer projects", .0.as_secs())]
     Timeout(Duration),
-    #[error("the query needs more memory than the server gives it; ask for a shorter period or fewer projects")]
+    #[error("the query needs more memory than the server has for it; ask for a shorter period or fewer projects")]
     Resources(#[source] DataFusionError),
+    #[error(
+        "the answer has more than {limit} bytes, the server's query.max_answer_bytes; ask for a lower limit on its rows, a \
+         shorter period or fewer projects"
+    )]
+    AnswerTooLarge { limit: usize },
     #[error("files of the lake could not be read")]
     Storage(#[source] DataFusionError),
     #[error("the query engine failed")]
@@ -58,9 +66,10 @@ impl QueryError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Parameter(_) => ErrorKind::Invalid,
             Self::Busy => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
-            Self::Resources(_) => ErrorKind::TooLarge,
+            Self::Resources(_) | Self::AnswerTooLarge { .. } => ErrorKind::Rejected,
             Self::Storage(_) => ErrorKind::Unavailable,
             Self::MetricFile { .. }
             | Self::Setup(_)

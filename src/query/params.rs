@@ -51,6 +51,11 @@ impl ParameterError {
         let parameter = parameter.chars().take(MAX_LENGTH).collect();
         Self { parameter, problem: problem.into(), allowed: allowed.into() }
     }
+
+    /// The period has no instant in it.
+    pub(super) fn backwards() -> Self {
+        Self::new("to", "is not after from", "from is in the period, to is the end outside it")
+    }
 }
 
 /// One key of `order`.
@@ -137,15 +142,14 @@ impl MetricRequest {
         let from = given.one("from").map(|text| moment("from", text)).transpose()?;
         let to = given.one("to").map(|text| moment("to", text)).transpose()?;
         let tz = given.one("tz").map(time_zone).transpose()?;
-        let zone = tz.unwrap_or(Tz::UTC);
-        if let (Some(from), Some(to)) = (from, to)
-            && from.at(zone) >= to.at(zone)
-        {
-            return Err(ParameterError::new(
-                "to",
-                "is not after from",
-                "from is in the period, to is the end outside it",
-            ));
+        // A day and an instant are compared later, when the zones of the projects are known.
+        let backwards = match (from, to) {
+            (Some(Moment::Day(from)), Some(Moment::Day(to))) => from >= to,
+            (Some(Moment::Instant(from)), Some(Moment::Instant(to))) => from >= to,
+            _ => false,
+        };
+        if backwards {
+            return Err(ParameterError::backwards());
         }
         let grain = match given.one("grain") {
             Some(text) => text.parse().map_err(|allowed| ParameterError::new("grain", "is not a grain", allowed))?,

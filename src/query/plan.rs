@@ -6,7 +6,7 @@ use std::{
 };
 
 use arrow::array::{ArrayRef, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
+use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use chrono_tz::Tz;
 use datafusion::{
     common::ScalarValue,
@@ -17,9 +17,9 @@ use serde_json::json;
 use super::{
     QueryError,
     metrics::Metric,
-    params::MetricRequest,
+    params::{MetricRequest, ParameterError},
     period::{Grain, Moment, days_since_epoch},
-    session::Table,
+    session::{Content, Table},
 };
 use crate::{
     access::Scope,
@@ -64,7 +64,6 @@ pub(super) struct Plan<'a> {
     /// From the first of the last local days to the end of today, by zone.
     last_days: Option<i64>,
     now: DateTime<Utc>,
-    months: (Option<NaiveDate>, Option<NaiveDate>),
 }
 
 impl<'a> Plan<'a> {
@@ -74,7 +73,7 @@ impl<'a> Plan<'a> {
         let projects = inputs.scope.projects().map(facts).collect::<Result<Vec<_>, _>>()?;
         let zones: BTreeMap<&str, Tz> =
             projects.iter().map(|p| request.tz.unwrap_or(p.time_zone)).map(|zone| (zone.name(), zone)).collect();
-        let mut plan = Self {
+        let plan = Self {
             projects,
             tz: request.tz,
             zones: zones.into_values().collect(),
@@ -82,10 +81,23 @@ impl<'a> Plan<'a> {
             to: request.to,
             last_days: request.last_days,
             now: inputs.now,
-            months: (None, None),
         };
-        plan.months = plan.asked_months();
+        plan.check_period()?;
         Ok(plan)
+    }
+
+    /// A day and an instant can be compared once the zones are known. Projects of several zones may disagree: a period
+    /// that any of them has is one.
+    fn check_period(&self) -> Result<(), ParameterError> {
+        let mixed = matches!(
+            (self.from, self.to),
+            (Some(Moment::Day(_)), Some(Moment::Instant(_))) | (Some(Moment::Instant(_)), Some(Moment::Day(_)))
+        );
+        let backwards = |zone: &Tz| self.start(*zone) >= self.end(*zone);
+        if mixed && !self.zones.is_empty() && self.zones.iter().all(backwards) {
+            return Err(ParameterError::backwards());
+        }
+        Ok(())
     }
 
     fn zone(&self, project: &ProjectFacts) -> Tz {
@@ -115,13 +127,11 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The first and the last local month that the request names, over all zones.
-    fn asked_months(&self) -> (Option<NaiveDate>, Option<NaiveDate>) {
-        let month = |at: DateTime<Utc>, zone: Tz| Grain::Month.bucket(at.with_timezone(&zone).date_naive());
-        let first = self.zones.iter().filter_map(|zone| month(self.start(*zone)?, *zone)).min();
-        let just_before = |at: DateTime<Utc>| at - chrono::Duration::microseconds(1);
-        let last = self.zones.iter().filter_map(|zone| month(just_before(self.end(*zone)?), *zone)).max();
-        (first, last)
+    /// The first and the last local month that the request names in a zone.
+    fn asked_months(&self, zone: Tz) -> (Option<NaiveDate>, Option<NaiveDate>) {
+        let month = |at: DateTime<Utc>| Grain::Month.bucket(at.with_timezone(&zone).date_naive());
+        let last_instant = self.end(zone).map(|end| end - chrono::Duration::microseconds(1));
+        (self.start(zone).and_then(month), last_instant.and_then(month))
     }
 
     pub(super) fn files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
@@ -135,14 +145,8 @@ impl<'a> Plan<'a> {
 
     /// What of the scope's rows the request asks for.
     pub(super) fn restriction(&self, request: &MetricRequest) -> Option<Expr> {
-        let texts = |column: &str, values: &[String]| {
-            let list = values.iter().map(|value| lit(value.as_str())).collect();
-            (!values.is_empty()).then(|| col(column).in_list(list, false))
-        };
-        [self.in_period(), texts("site", &request.sites), texts("currency", &request.currencies)]
-            .into_iter()
-            .flatten()
-            .reduce(Expr::and)
+        let currencies = one_of("currency", &request.currencies);
+        [self.in_period(), one_of("site", &request.sites), currencies].into_iter().flatten().reduce(Expr::and)
     }
 
     /// The period: one pair of instants where all projects share a zone, else one for the projects of each.
@@ -165,25 +169,20 @@ impl<'a> Plan<'a> {
         self.zones.iter().filter_map(of_zone).reduce(Expr::or)
     }
 
-    /// The values of the placeholders that a metric may use.
-    pub(super) fn values(&self, request: &MetricRequest) -> Vec<(String, ScalarValue)> {
-        let own = request.own.iter().map(|(name, value)| (name.clone(), value.scalar()));
-        let month = |month: Option<NaiveDate>| ScalarValue::Date32(month.and_then(days_since_epoch));
-        let common = [
-            ("grain".to_owned(), ScalarValue::from(request.grain.as_str())),
-            ("first_month".to_owned(), month(self.months.0)),
-            ("last_month".to_owned(), month(self.months.1)),
-        ];
-        own.chain(common).collect()
-    }
-
-    pub(super) fn table(&self, table: Table, inputs: &Inputs<'_>) -> Result<RecordBatch, QueryError> {
+    pub(super) fn table(
+        &self,
+        table: Table,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+    ) -> Result<Content, QueryError> {
         let columns = match table {
             Table::Projects => self.project_columns(),
             Table::Uploads => upload_columns(inputs),
-            Table::Months => vec![Arc::new(Date32Array::from_iter_values(self.month_days(inputs))) as ArrayRef],
+            Table::Months => self.month_columns(inputs),
+            Table::Sites => return Ok(Content::Sites(one_of("site", &request.sites))),
         };
-        RecordBatch::try_new(table.schema(), columns).map_err(|error| QueryError::Engine(error.into()))
+        let rows = RecordBatch::try_new(table.schema(), columns);
+        rows.map(Content::Rows).map_err(|error| QueryError::Engine(error.into()))
     }
 
     fn project_columns(&self) -> Vec<ArrayRef> {
@@ -201,22 +200,33 @@ impl<'a> Plan<'a> {
         ]
     }
 
-    /// The months that the request names; where it leaves an end open, those of the scope's partitions and one more,
-    /// because a local month reaches into the next month of UTC.
-    fn month_days(&self, inputs: &Inputs<'_>) -> Vec<i32> {
+    /// The months of each project: those that the request names in its zone. Where it leaves an end open, those of the
+    /// scope's partitions and one more, because a local month reaches into the next month of UTC.
+    fn month_columns(&self, inputs: &Inputs<'_>) -> Vec<ArrayRef> {
         let held = || {
             let partitions = inputs.snapshot.partitions.keys().filter(|(project, _)| inputs.scope.contains(project));
             let starts = partitions.filter_map(|(_, month)| DateTime::from_timestamp_micros(month.start_micros()));
             starts.map(|start: DateTime<Utc>| start.date_naive())
         };
         let one = Months::new(1);
-        let first = self.months.0.or_else(|| held().min()?.checked_sub_months(one));
-        let last = self.months.1.or_else(|| held().max()?.checked_add_months(one));
-        let (Some(first), Some(last)) = (first, last) else {
-            return Vec::new();
-        };
-        let months = std::iter::successors(Some(first), |month| month.with_day(1)?.checked_add_months(one));
-        months.take_while(|month| *month <= last).filter_map(days_since_epoch).collect()
+        let earliest = held().min().and_then(|month| month.checked_sub_months(one));
+        let latest = held().max().and_then(|month| month.checked_add_months(one));
+        let mut rows = Vec::new();
+        for project in &self.projects {
+            let (first, last) = self.asked_months(self.zone(project));
+            let start = first.or_else(|| [earliest, last].into_iter().flatten().min());
+            let end = last.or_else(|| latest.max(first));
+            let months = std::iter::successors(start, |month| month.checked_add_months(one));
+            let months = months.take_while(|month| Some(*month) <= end).filter_map(days_since_epoch);
+            let asked = (first.and_then(days_since_epoch), last.and_then(days_since_epoch));
+            rows.extend(months.map(|period| (project.slug.as_str(), period, asked)));
+        }
+        vec![
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|(slug, ..)| slug))),
+            Arc::new(Date32Array::from_iter_values(rows.iter().map(|(_, period, _)| *period))),
+            Arc::new(rows.iter().map(|(.., asked)| asked.0).collect::<Date32Array>()),
+            Arc::new(rows.iter().map(|(.., asked)| asked.1).collect::<Date32Array>()),
+        ]
     }
 
     /// Fills in what the request left to its defaults.
@@ -231,6 +241,18 @@ impl<'a> Plan<'a> {
             parameters.insert("to".to_owned(), json!(day(self.end(*zone))));
         }
     }
+}
+
+/// The values of the placeholders that a metric may use.
+pub(super) fn bound_values(request: &MetricRequest) -> Vec<(String, ScalarValue)> {
+    let own = request.own.iter().map(|(name, value)| (name.clone(), value.scalar()));
+    own.chain([("grain".to_owned(), ScalarValue::from(request.grain.as_str()))]).collect()
+}
+
+/// Whether a column has one of the values; nothing where there are none, which asks for all.
+fn one_of(column: &str, values: &[String]) -> Option<Expr> {
+    let list = values.iter().map(|value| lit(value.as_str())).collect();
+    (!values.is_empty()).then(|| col(column).in_list(list, false))
 }
 
 fn upload_columns(inputs: &Inputs<'_>) -> Vec<ArrayRef> {

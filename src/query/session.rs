@@ -14,13 +14,13 @@ use datafusion::{
     execution::{
         SessionStateBuilder, SessionStateDefaults,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::{FairSpillPool, TrackConsumersPool},
+        memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool},
         object_store::ObjectStoreUrl,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     functions, functions_aggregate, functions_window,
     logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF},
-    prelude::{SessionConfig, SessionContext},
+    prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use object_store::local::LocalFileSystem;
 use serde::Deserialize;
@@ -42,8 +42,11 @@ pub(super) enum Table {
     Uploads,
     /// The projects of the scope: `project_id`, `name`, `kind`, `currency`, `time_zone`, `country`.
     Projects,
-    /// `period`: the first day of each month that the request or its data may cover.
+    /// By project, `period`: the first day of each local month that the request or the scope's data may cover; and
+    /// `first_asked`, `last_asked`: those that the request names, null where it leaves that end open.
     Months,
+    /// `project_id`, `site`: of all payments of the scope, whatever the request's period and currency.
+    Sites,
 }
 
 impl Table {
@@ -52,10 +55,11 @@ impl Table {
             Self::Uploads => "uploads",
             Self::Projects => "projects",
             Self::Months => "months",
+            Self::Sites => "sites",
         }
     }
 
-    /// The relation's columns, none of them null.
+    /// The relation's columns.
     pub(super) fn schema(self) -> SchemaRef {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
         Arc::new(Schema::new(match self {
@@ -68,9 +72,22 @@ impl Table {
             Self::Projects => {
                 ["project_id", "name", "kind", "currency", "time_zone", "country"].into_iter().map(text).collect()
             }
-            Self::Months => vec![Field::new("period", DataType::Date32, false)],
+            Self::Months => vec![
+                text("project_id"),
+                Field::new("period", DataType::Date32, false),
+                Field::new("first_asked", DataType::Date32, true),
+                Field::new("last_asked", DataType::Date32, true),
+            ],
+            Self::Sites => vec![text("project_id"), Field::new("site", DataType::Utf8View, false)],
         }))
     }
+}
+
+/// What a relation beside `payments` holds.
+pub(super) enum Content {
+    Rows(RecordBatch),
+    /// The distinct sites of the payments, restricted to this and to nothing else.
+    Sites(Option<Expr>),
 }
 
 /// What a session's relations hold.
@@ -78,7 +95,7 @@ pub(super) struct Relations {
     pub(super) files: Vec<ScanFile>,
     /// What `payments` is restricted to.
     pub(super) restriction: Option<Expr>,
-    pub(super) tables: Vec<(Table, RecordBatch)>,
+    pub(super) tables: Vec<(Table, Content)>,
 }
 
 /// Makes sessions over one lake, which share its memory, its spill space and its cache of Parquet footers.
@@ -109,6 +126,16 @@ impl Sessions {
         Ok(Self { runtime, store, target_partitions })
     }
 
+    /// A place in the memory of all queries; it holds nothing yet.
+    pub(super) fn memory(&self, holder: &str) -> MemoryReservation {
+        MemoryConsumer::new(holder).register(&self.runtime.memory_pool)
+    }
+
+    #[cfg(test)]
+    pub(super) fn reserved_memory(&self) -> usize {
+        self.runtime.memory_pool.reserved()
+    }
+
     pub(super) fn open(&self, relations: Relations) -> Result<SessionContext> {
         let context = context(Arc::clone(&self.runtime), self.target_partitions);
         let table = Arc::new(PaymentsTable::new(self.store.clone(), relations.files));
@@ -121,7 +148,8 @@ impl Sessions {
 pub(super) fn without_data(tables: &[Table]) -> Result<SessionContext> {
     let context = context(Arc::new(RuntimeEnv::default()), 1);
     let payments = Arc::new(MemTable::try_new(PaymentsTable::table_schema(), vec![Vec::new()])?);
-    let tables = tables.iter().map(|table| (*table, RecordBatch::new_empty(table.schema()))).collect();
+    let empty = |table: &Table| (*table, Content::Rows(RecordBatch::new_empty(table.schema())));
+    let tables = tables.iter().map(empty).collect();
     register(&context, payments, None, tables)?;
     Ok(context)
 }
@@ -130,17 +158,32 @@ fn register(
     context: &SessionContext,
     payments: Arc<dyn TableProvider>,
     restriction: Option<Expr>,
-    tables: Vec<(Table, RecordBatch)>,
+    tables: Vec<(Table, Content)>,
 ) -> Result<()> {
+    for (table, content) in tables {
+        let relation: Arc<dyn TableProvider> = match content {
+            Content::Rows(batch) => Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
+            Content::Sites(restriction) => {
+                let sites = restricted(context, &payments, restriction)?;
+                sites.select_columns(&["project_id", "site"])?.distinct()?.into_view()
+            }
+        };
+        context.register_table(table.name(), relation)?;
+    }
     let payments = match restriction {
-        Some(restriction) => context.read_table(payments)?.filter(restriction)?.into_view(),
+        Some(_) => restricted(context, &payments, restriction)?.into_view(),
         None => payments,
     };
     context.register_table("payments", payments)?;
-    for (table, batch) in tables {
-        context.register_table(table.name(), Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))?;
-    }
     Ok(())
+}
+
+fn restricted(context: &SessionContext, payments: &Arc<dyn TableProvider>, to: Option<Expr>) -> Result<DataFrame> {
+    let frame = context.read_table(Arc::clone(payments))?;
+    match to {
+        Some(restriction) => frame.filter(restriction),
+        None => Ok(frame),
+    }
 }
 
 // The one home of sessions: the lint keeps the rest of the code from opening any.

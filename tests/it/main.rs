@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
+mod answers;
 mod cli;
 mod clients;
 mod corrections;

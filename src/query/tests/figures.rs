@@ -188,12 +188,46 @@ async fn a_month_without_data_is_shown_and_is_not_zero_revenue() {
         )
         .await,
         [
-            "kitobo,,2024-06-01,0,,,",
-            "kitobo,,2024-07-01,0,,,",
-            "kitobo,,2024-08-01,0,,,",
+            "kitobo,Hill,2024-06-01,0,,,",
+            "kitobo,Hill,2024-07-01,0,,,",
+            "kitobo,Hill,2024-08-01,0,,,",
+            "kitobo,Lake,2024-06-01,0,,,",
+            "kitobo,Lake,2024-07-01,0,,,",
+            "kitobo,Lake,2024-08-01,0,,,",
             "zola,Hill,2024-06-01,0,,,",
             "zola,Hill,2024-07-01,1,2024-07-01T00:00:00Z,2024-07-01T00:00:00Z,2024-06-01T08:00:00Z",
             "zola,Hill,2024-08-01,0,,,",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_site_that_fell_silent_is_shown_in_every_period_that_is_asked() {
+    let lake = Lake::of(&payments()).await;
+    let silent = ["kitobo,Hill,2024-06-01,0,,,", "kitobo,Lake,2024-06-01,0,,,"];
+    let june = [("project", "kitobo"), ("from", "2024-06"), ("to", "2024-07")];
+    assert_eq!(lake.rows("completeness", &june).await, silent);
+    assert_eq!(lake.rows("completeness", &june[..2]).await, silent, "no data reaches June, and it was asked for");
+    let lake_alone = [june[0], june[1], june[2], ("site", "Lake")];
+    assert_eq!(lake.rows("completeness", &lake_alone).await, silent[1..]);
+    assert_eq!(
+        lake.rows("completeness", &[("project", "kitobo"), ("to", "2024-04")]).await,
+        ["kitobo,Hill,2024-03-01,0,,,", "kitobo,Lake,2024-03-01,0,,,"]
+    );
+}
+
+#[tokio::test]
+async fn each_project_has_the_months_of_its_own_zone() {
+    let lake = Lake::of(&payments()).await;
+    // From 21:00 UTC of the last of May it is June in Nairobi, and May in UTC.
+    let asked = [("from", "2024-05-31T21:00:00Z"), ("to", "2024-06-30T21:00:00Z")];
+    assert_eq!(
+        lake.rows("completeness", &asked).await,
+        [
+            "kitobo,Hill,2024-06-01,0,,,",
+            "kitobo,Lake,2024-06-01,0,,,",
+            "zola,Hill,2024-05-01,0,,,",
+            "zola,Hill,2024-06-01,0,,,",
         ]
     );
 }

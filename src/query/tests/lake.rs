@@ -15,8 +15,8 @@ use crate::{
     lake::{LakeFile, Snapshot},
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA},
     query::{
-        Answer, Engine, Format, Inputs, Metric, MetricRequest, Metrics, ParameterError, ParameterLimits, ProjectFacts,
-        QueryError, QueryLimits, encode,
+        Encoded, Engine, Format, Inputs, Metric, MetricRequest, Metrics, ParameterError, ParameterLimits, ProjectFacts,
+        QueryError, QueryLimits, answer::Answer, encode::encode,
     },
 };
 
@@ -146,10 +146,22 @@ impl Lake {
         self.engine.run(self.metric(metric), &request, self.inputs(&scope)).await
     }
 
+    /// The answer as it is sent.
+    pub(super) async fn send(
+        &self,
+        metric: &str,
+        pairs: &[(&str, &str)],
+        format: Format,
+    ) -> Result<Encoded, QueryError> {
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        self.engine.answer(self.metric(metric), &request, self.inputs(&scope), format).await
+    }
+
     /// The rows of an answer, each as CSV.
     pub(super) async fn rows(&self, metric: &str, pairs: &[(&str, &str)]) -> Vec<String> {
         let answer = self.ask(metric, pairs).await.unwrap();
-        let csv = String::from_utf8(encode(&answer, Format::Csv).unwrap()).unwrap();
+        let csv = String::from_utf8(bytes(&answer, Format::Csv)).unwrap();
         csv.lines().skip(1).map(str::to_owned).collect()
     }
 
@@ -164,6 +176,13 @@ impl Lake {
         let scope = self.scope(&request);
         self.engine.etag(self.metric(metric), &request, &self.inputs(&scope), format).unwrap()
     }
+}
+
+/// An answer in a format.
+pub(super) fn bytes(answer: &Answer, format: Format) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(answer, format, &mut out).unwrap();
+    out
 }
 
 fn facts(slug: &str) -> ProjectFacts {

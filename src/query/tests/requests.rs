@@ -7,13 +7,15 @@ use arrow::{
     datatypes::Decimal128Type,
     ipc::reader::StreamReader,
 };
+use bytes::Bytes;
+use datafusion::physical_plan::displayable;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::lake::{Lake, Payment, paid};
+use super::lake::{Lake, Payment, bytes, paid};
 use crate::{
     error::ErrorKind,
     lake::scan::files_of,
-    query::{Format, QueryError, QueryLimits, encode},
+    query::{Format, QueryError, QueryLimits},
 };
 
 fn payments() -> Vec<Payment> {
@@ -46,6 +48,33 @@ async fn a_query_opens_the_files_of_its_scope_and_period_alone() {
     );
     assert_eq!(opened(&[("from", "2024-06-01T00:00:00Z")]).await, ["kitobo/2024-06", "zola/2024-06"]);
     assert!(opened(&[("from", "2030-01")]).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_sites_of_a_scope_are_read_from_their_column_alone() {
+    let lake = Lake::of(&payments()).await;
+    let plan = lake.plan("completeness", &[("project", "zola"), ("from", "2024-06"), ("to", "2024-07")]).await;
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    let sites = shown.lines().find(|line| line.contains("month=2024-05")).unwrap();
+    assert!(sites.contains("projection=[project_id, site]"), "{sites}");
+    assert!(files_of(&plan).iter().all(|path| path.starts_with("project_id=zola/")));
+}
+
+#[tokio::test]
+async fn a_day_and_an_instant_are_compared_in_the_zone_of_the_project() {
+    let lake = Lake::of(&payments()).await;
+    let ask = async |project: &str, from: &str, to: &str| {
+        let error = lake.ask("revenue_per_site", &[("project", project), ("from", from), ("to", to)]).await.err()?;
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let QueryError::Parameter(error) = error else { panic!("{error:?}") };
+        Some(error.parameter)
+    };
+    let (day, evening) = ("2024-05-02", "2024-05-01T22:00:00Z");
+    assert_eq!(ask("kitobo", day, evening).await, None, "the day began in Nairobi an hour before");
+    assert_eq!(ask("zola", day, evening).await.as_deref(), Some("to"));
+    assert_eq!(ask("kitobo", evening, day).await.as_deref(), Some("to"));
+    assert_eq!(ask("zola", evening, day).await, None);
+    assert!(lake.ask("revenue_per_site", &[("from", day), ("to", evening)]).await.is_ok(), "one of them has a period");
 }
 
 #[tokio::test]
@@ -95,7 +124,7 @@ async fn an_answer_cut_off_by_the_limit_says_so() {
     let lake = Lake::of(&payments()).await;
     let answer = lake.ask("payments_per_customer", &[("limit", "2"), ("order", "-amount,customer_id")]).await.unwrap();
     assert!(answer.truncated);
-    assert_eq!(answer.rows(), 2);
+    assert_eq!(answer.rows.num_rows(), 2);
     assert_eq!(answer.warnings[0].code, "truncated");
     assert!(answer.warnings[0].message.contains("more than 2 rows"));
     assert!(!lake.ask("payments_per_customer", &[("limit", "3")]).await.unwrap().truncated);
@@ -107,7 +136,7 @@ async fn every_format_holds_the_same_exact_figures() {
     payment.amount = 900_719_925_474_099_301;
     let lake = Lake::of(&[payment]).await;
     let answer = lake.ask("payments_per_customer", &[]).await.unwrap();
-    let text = |format| String::from_utf8(encode(&answer, format).unwrap()).unwrap();
+    let text = |format| String::from_utf8(bytes(&answer, format)).unwrap();
     let row = r#"{"project":"zola","customer_id":"a,\"b\"\nc","currency":"KES","payments":1,"amount":90071992547409.9301,"first_payment_at":"2024-05-01T00:00:00Z","last_payment_at":"2024-05-01T00:00:00Z"}"#;
     assert_eq!(text(Format::Ndjson), format!("{row}\n"));
     let json = text(Format::Json);
@@ -123,9 +152,9 @@ async fn every_format_holds_the_same_exact_figures() {
          zola,\"a,\"\"b\"\"\nc\",KES,1,90071992547409.9301,2024-05-01T00:00:00Z,2024-05-01T00:00:00Z\r\n"
     );
     let amount = |batch: &RecordBatch| batch.column(4).as_primitive::<Decimal128Type>().value(0);
-    let mut stream = StreamReader::try_new(Cursor::new(encode(&answer, Format::Arrow).unwrap()), None).unwrap();
+    let mut stream = StreamReader::try_new(Cursor::new(bytes(&answer, Format::Arrow)), None).unwrap();
     assert_eq!(amount(&stream.next().unwrap().unwrap()), 900_719_925_474_099_301);
-    let parquet = bytes::Bytes::from(encode(&answer, Format::Parquet).unwrap());
+    let parquet = Bytes::from(bytes(&answer, Format::Parquet));
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(parquet).unwrap().build().unwrap();
     assert_eq!(amount(&reader.next().unwrap().unwrap()), 900_719_925_474_099_301);
 }
@@ -161,7 +190,7 @@ async fn an_etag_changes_with_whatever_changes_the_answer() {
 async fn a_running_query_may_move_between_threads() {
     fn moves<T: Send>(_: &T) {}
     let lake = Lake::of(&payments()).await;
-    moves(&lake.ask("revenue_per_site", &[]));
+    moves(&lake.send("revenue_per_site", &[], Format::Json));
 }
 
 #[tokio::test]
@@ -171,13 +200,36 @@ async fn limits_end_a_query_with_an_error_of_their_own() {
         error.kind()
     };
     assert_eq!(kind(QueryLimits { timeout: Duration::ZERO, ..QueryLimits::default() }).await, ErrorKind::Timeout);
-    assert_eq!(kind(QueryLimits { memory_bytes: 10, ..QueryLimits::default() }).await, ErrorKind::TooLarge);
+    assert_eq!(kind(QueryLimits { memory_bytes: 10, ..QueryLimits::default() }).await, ErrorKind::Rejected);
+}
+
+#[tokio::test]
+async fn an_answer_that_outgrows_its_limit_names_it_in_every_format() {
+    let limits = QueryLimits { max_answer_bytes: 50, ..QueryLimits::default() };
+    let lake = Lake::of(&payments()).await.limited(limits);
+    for format in Format::ALL {
+        let error = lake.send("revenue_per_site", &[], format).await.unwrap_err();
+        assert!(matches!(error, QueryError::AnswerTooLarge { limit: 50 }), "{format}: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::Rejected);
+        assert!(error.to_string().contains("query.max_answer_bytes"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_counts_to_the_memory_of_queries_until_it_was_sent() {
+    let limits = QueryLimits { target_partitions: 1, ..QueryLimits::default() };
+    let lake = Lake::of(&payments()).await.limited(limits);
+    assert_eq!(lake.engine.reserved_memory(), 0);
+    let unsent = lake.send("revenue_per_site", &[], Format::Csv).await.unwrap();
+    assert!(lake.engine.reserved_memory() >= unsent.bytes.len());
+    drop(unsent);
+    assert_eq!(lake.engine.reserved_memory(), 0);
 }
 
 #[tokio::test]
 async fn more_queries_than_may_wait_are_told_to_come_again() {
     let lake = Lake::of(&payments()).await.limited(QueryLimits { concurrency: 1, ..QueryLimits::default() });
-    let asked = futures::future::join_all((0..12).map(|_| lake.ask("revenue_per_site", &[]))).await;
+    let asked = futures::future::join_all((0..12).map(|_| lake.send("revenue_per_site", &[], Format::Csv))).await;
     let busy = asked.iter().filter(|answer| matches!(answer, Err(QueryError::Busy))).count();
     assert_eq!(busy, 3, "one runs and eight wait");
     assert_eq!(asked.iter().filter(|answer| answer.is_ok()).count(), 9);
