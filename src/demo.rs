@@ -156,7 +156,10 @@ fn say_what_to_try(address: &str, key: &str) -> io::Result<()> {
             get("/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
         ),
         ("Which payment sources people use", get("/v1/metrics/source_mix?project=jua-nyumbani")),
-        ("Where data is missing (a month without data is not zero revenue)", get("/v1/metrics/completeness?project=kitobo")),
+        (
+            "Where data is missing (a month without data is not zero revenue)",
+            get("/v1/metrics/completeness?project=kitobo"),
+        ),
         (
             "Check a file of your own; nothing is kept",
             format!(

@@ -109,7 +109,11 @@ impl Server {
         };
         let (listener, address) =
             taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
-        Ok(Self { address, state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine }, listener })
+        Ok(Self {
+            address,
+            state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
+            listener,
+        })
     }
 
     /// Serves until the process is told to stop, and drains.

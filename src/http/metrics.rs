@@ -54,22 +54,16 @@ pub(super) async fn get_metric(
         true => state.catalog.upload_facts(&scope.projects().cloned().collect()).await?,
         false => Vec::new(),
     };
-    let inputs = Inputs {
-        snapshot: state.lake.snapshot(),
-        scope: &scope,
-        projects: &facts,
-        uploads: &uploads,
-        now: Utc::now(),
-    };
+    let inputs =
+        Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
     let etag = format!("\"{}\"", state.engine.etag(metric, &request, &inputs, format)?);
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
     let answer = state.engine.run(metric, &request, inputs).await?;
     let truncated = answer.truncated;
-    let body = tokio::task::spawn_blocking(move || encode(&answer, format))
-        .await
-        .map_err(|_| Problem::unexplained())??;
+    let body =
+        tokio::task::spawn_blocking(move || encode(&answer, format)).await.map_err(|_| Problem::unexplained())??;
     let mut response = (validators(&etag), Body::from(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if truncated {

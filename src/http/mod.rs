@@ -75,10 +75,7 @@ pub fn router(state: AppState) -> Router {
 
     // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
     let untimed = Router::new()
-        .route(
-            "/v1/uploads",
-            get(uploads::list_uploads).post(receive::create_upload).put(receive::create_upload),
-        )
+        .route("/v1/uploads", get(uploads::list_uploads).post(receive::create_upload).put(receive::create_upload))
         .route("/v1/uploads/{id}/file", get(uploads::get_upload_file))
         .route("/v1/uploads/{id}/rejected.csv", get(uploads::get_rejected_rows))
         .layer(DefaultBodyLimit::disable());

@@ -165,7 +165,8 @@ async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> 
 
 fn check_dataset_name(name: &str) -> Result<(), Problem> {
     if name.trim().is_empty() || name.chars().count() > dataset_name::MAX_CHARACTERS {
-        let detail = format!("dataset_name has 1 to {} characters, such as 01_2024_Site Name", dataset_name::MAX_CHARACTERS);
+        let detail =
+            format!("dataset_name has 1 to {} characters, such as 01_2024_Site Name", dataset_name::MAX_CHARACTERS);
         return Err(invalid_parameter("dataset_name", detail));
     }
     if name.chars().any(char::is_control) {
@@ -229,7 +230,9 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
     let (line, message) = (&first["line"], first["message"].as_str().unwrap_or_default());
     let detail = match (count("rejected"), count("read")) {
         (0, _) => format!("the file cannot be read; line {line}: {message}"),
-        (bad, read) => format!("{bad} of {read} rows are rejected, so nothing of the file was taken; line {line}: {message}"),
+        (bad, read) => {
+            format!("{bad} of {read} rows are rejected, so nothing of the file was taken; line {line}: {message}")
+        }
     };
     let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
         .with("status", 422)

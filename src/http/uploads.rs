@@ -117,7 +117,8 @@ pub(super) async fn get_rejected_rows(
 /// `GET /v1/templates/ELECTRICITY_PAYMENT.csv`.
 pub(super) async fn get_template(_: Caller) -> Response {
     let disposition = format!("attachment; filename=\"{}\"", definition::FILE_NAME);
-    let headers = [(header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+    let headers =
+        [(header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     (headers, definition::template()).into_response()
 }
 

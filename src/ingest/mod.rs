@@ -180,7 +180,8 @@ impl Ingest {
         record.dataset_type.clone_from(&request.dataset_type);
         record.data_provider.clone_from(&request.data_provider);
         record.on_error = request.on_error;
-        let folder = Folder::begin(&self.data_dir, &record.id).map_err(IngestError::io("making the upload's folder"))?;
+        let folder =
+            Folder::begin(&self.data_dir, &record.id).map_err(IngestError::io("making the upload's folder"))?;
         let work = TemporaryFolder(folder);
         let checked = self.receive(&request, &record, &work.0, body).await?;
         let ingest = self.clone();
@@ -332,8 +333,7 @@ impl Ingest {
             }
         }
         let (lake, snapshot, upload) = (self.lake.clone(), self.lake.snapshot(), record.id.clone());
-        let placement =
-            blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &upload, &staged)?)).await?;
+        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &upload, &staged)?)).await?;
         report.place(&placement);
         record.report = report.to_json();
         record.status = UploadStatus::Committing;
@@ -391,12 +391,8 @@ struct Report {
 
 impl Report {
     fn of(checked: &Checked) -> Self {
-        let counts = Counts {
-            read: checked.read,
-            duplicate: checked.repeated,
-            rejected: checked.rejected,
-            ..Counts::default()
-        };
+        let counts =
+            Counts { read: checked.read, duplicate: checked.repeated, rejected: checked.rejected, ..Counts::default() };
         Self { counts, months: Vec::new(), warnings: json!(checked.warnings), errors: json!(checked.errors) }
     }
 

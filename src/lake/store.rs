@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::{
-    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
-    UploadPart, local::LocalFileSystem, path::Path,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result, UploadPart,
+    local::LocalFileSystem, path::Path,
 };
 
 use crate::durable;
@@ -48,10 +48,9 @@ impl ObjectStore for DurableStore {
         match options.mode {
             PutMode::Create => self.write(location, payload, false).await,
             PutMode::Overwrite => self.write(location, payload, true).await,
-            PutMode::Update(_) => Err(Error::NotImplemented {
-                operation: "conditional update".to_owned(),
-                implementer: self.to_string(),
-            }),
+            PutMode::Update(_) => {
+                Err(Error::NotImplemented { operation: "conditional update".to_owned(), implementer: self.to_string() })
+            }
         }
     }
 

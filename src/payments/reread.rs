@@ -2,10 +2,7 @@
 
 use std::io::Read;
 
-use super::{
-    decoder::DecodeError,
-    records::Records,
-};
+use super::{decoder::DecodeError, records::Records};
 
 /// Calls `each` with the fields of every record of `input` that starts at one of the offsets `wanted`, which are in order.
 /// The file was decoded before, so that its records are known to be whole.

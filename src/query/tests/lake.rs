@@ -9,8 +9,8 @@ use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 use crate::{
-    catalog::UploadFacts,
     access::{Principal, Role, Scope},
+    catalog::UploadFacts,
     ids::{Month, ProjectSlug},
     lake::{LakeFile, Snapshot},
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA},
