@@ -1,6 +1,6 @@
 //! The check of one file: its bytes as they come → good rows, rejected rows, and a report on both. Blocks.
 
-use std::{collections::HashSet, fs::File, io};
+use std::{fs::File, io};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -48,22 +48,23 @@ pub(super) struct Checked {
 /// The rows that can land, in the order of the file.
 pub(super) struct GoodRows {
     spool: Spool,
-    /// Numbers of spooled rows to leave out: repeated and conflicting ones.
-    without: HashSet<u64>,
+    /// Numbers of spooled rows to leave out, in order: repeated and conflicting ones.
+    without: Vec<u64>,
 }
 
 impl GoodRows {
     pub(super) fn into_batches(self) -> Result<impl Iterator<Item = Result<RecordBatch, IngestError>>, IngestError> {
         let Self { spool, without } = self;
+        let mut without = without.into_iter().peekable();
         let mut next = 0;
         Ok(spool.into_batches()?.map(move |batch| {
             let batch = batch?;
             let rows = next..next + batch.num_rows() as u64;
             next = rows.end;
-            if without.is_empty() {
+            if without.peek().is_none_or(|row| *row >= rows.end) {
                 return Ok(batch);
             }
-            let keep: BooleanArray = rows.map(|row| Some(!without.contains(&row))).collect();
+            let keep: BooleanArray = rows.map(|row| Some(without.next_if_eq(&row).is_none())).collect();
             Ok(filter_record_batch(&batch, &keep)?)
         }))
     }
@@ -168,19 +169,19 @@ impl Reading {
             self.errors.truncate(ERRORS_IN_REPORT);
         }
         rejected.finish().map_err(IngestError::io("keeping rejected rows"))?;
-        let conflicting = repeats.conflicts.iter().map(|conflict| conflict.row);
+        let repeated = repeats.duplicates.len() as u64;
+        let mut without = repeats.duplicates;
+        without.extend(repeats.conflicts.iter().map(|conflict| conflict.row));
+        without.sort_unstable();
         Ok(Checked {
             original,
             read: self.summary.read,
             rejected: self.summary.rejected + repeats.conflicts.len() as u64,
-            repeated: repeats.duplicates.len() as u64,
+            repeated,
             errors: self.errors,
             warnings: self.summary.warnings,
             unreadable: self.unreadable,
-            rows: GoodRows {
-                spool: self.spool,
-                without: repeats.duplicates.iter().copied().chain(conflicting).collect(),
-            },
+            rows: GoodRows { spool: self.spool, without },
         })
     }
 }

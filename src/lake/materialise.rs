@@ -1,7 +1,7 @@
 //! Rewrites rows of a partition as new sorted files: the one function behind a corrected row and compaction, and later
 //! a deleted upload.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -10,19 +10,16 @@ use arrow::{
 
 use super::{
     LakeError, LakeFile,
-    collisions::Ids,
+    collisions::RowSet,
     file::{self, Part, ROWS_PER_FILE},
 };
-use crate::{
-    ids::{Month, ProjectSlug},
-    payments::identity::payment_ids,
-};
+use crate::ids::{Month, ProjectSlug};
 
 /// A file to take rows from.
 pub(super) struct Input<'a> {
     pub(super) path: &'a Path,
     /// Rows to leave out.
-    pub(super) without: Option<&'a Ids>,
+    pub(super) without: Option<&'a RowSet>,
 }
 
 /// Writes the rows of `inputs` to new files of the partition below `root`, none where no row is left. They are on disk when
@@ -37,8 +34,12 @@ pub(super) fn materialise(
     let mut waiting = Vec::new();
     let mut rows = 0;
     for input in inputs {
+        let mut first = 0;
         for batch in file::read(input.path, Part::default())? {
-            let batch = kept(batch?, input.without)?;
+            let batch = batch?;
+            let numbers = first..first + batch.num_rows();
+            first = numbers.end;
+            let batch = kept(batch, numbers, input.without)?;
             rows += batch.num_rows();
             if rows > ROWS_PER_FILE && !waiting.is_empty() {
                 output.write(&std::mem::take(&mut waiting))?;
@@ -53,9 +54,10 @@ pub(super) fn materialise(
     Ok(output.files)
 }
 
-fn kept(batch: RecordBatch, without: Option<&Ids>) -> Result<RecordBatch, LakeError> {
+/// The rows of a batch, which have the numbers `numbers` in their file, but for some.
+fn kept(batch: RecordBatch, numbers: Range<usize>, without: Option<&RowSet>) -> Result<RecordBatch, LakeError> {
     let Some(without) = without else { return Ok(batch) };
-    let keep: BooleanArray = payment_ids(&batch)?.into_iter().map(|id| Some(!without.contains(&id))).collect();
+    let keep: BooleanArray = numbers.map(|row| Some(!without.contains(row))).collect();
     Ok(filter_record_batch(&batch, &keep)?)
 }
 

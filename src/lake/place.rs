@@ -7,12 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{array::RecordBatch, error::ArrowError};
+use arrow::array::RecordBatch;
 
 use super::{
     LakeError, LakeFile, Snapshot,
-    collisions::{Collisions, Rows},
-    file::{self, Part, ROWS_PER_FILE, Written},
+    collisions::Collisions,
+    file::{ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
     partition_path,
 };
@@ -60,7 +60,7 @@ pub fn place(
     // The first upload of a project meets nothing, and need not be read again.
     let collisions = match &existing[..] {
         [] => Collisions::default(),
-        existing => Collisions::find(root, existing, staged_rows(staged))?,
+        existing => Collisions::of_staged(root, existing, staged)?,
     };
     let rows: u64 = staged.iter().map(|staged| staged.file.rows).sum();
     let (duplicate, corrected) = collisions.counts();
@@ -93,26 +93,14 @@ pub fn count(
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     let mut rows = 0;
     let identified = batches.map(|batch| {
+        let first = rows;
         let identities = identities(&batch?)?;
-        rows += identities.len() as u64;
-        Ok((0, identities))
+        rows += identities.len();
+        Ok((first..).zip(identities).map(|(row, identity)| (0, row, identity)).collect())
     });
-    let collisions = Collisions::find(root, &existing, identified)?;
+    let collisions = Collisions::of_rows(root, &existing, identified)?;
     let (duplicate, corrected) = collisions.counts();
-    Ok(Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() })
-}
-
-/// The identities of staged rows, batch by batch.
-fn staged_rows(staged: &[StagedFile]) -> impl Iterator<Item = Result<Rows, LakeError>> {
-    staged.iter().enumerate().flat_map(|(index, staged)| {
-        let batches = file::read(&staged.file.path, Part::default());
-        let (batches, failed) = match batches {
-            Ok(batches) => (Some(batches), None),
-            Err(error) => (None, Some(Err(error))),
-        };
-        let rows = move |batch: Result<RecordBatch, ArrowError>| Ok((index, identities(&batch?)?));
-        batches.into_iter().flatten().map(rows).chain(failed)
-    })
+    Ok(Placement { new: rows as u64 - duplicate - corrected, corrected, duplicate, ..Placement::default() })
 }
 
 struct Partition<'a> {
