@@ -18,7 +18,7 @@ use crate::{
     error::ErrorKind,
     ingest::{IngestError, Outcome, UploadRequest},
     payments::definition,
-    server::{Server, ServerError},
+    server::{Server, ServerError, StopSignals},
 };
 
 /// The projects of the demo and their files.
@@ -42,9 +42,15 @@ pub enum DemoError {
     #[error("an upload of the demo failed")]
     Upload(#[from] IngestError),
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(Box<ServerError>),
     #[error("could not write to stdout")]
     Output(#[from] io::Error),
+}
+
+impl From<ServerError> for DemoError {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
+    }
 }
 
 impl DemoError {
@@ -87,13 +93,15 @@ struct DemoFile {
 pub async fn run(config: Config) -> Result<(), DemoError> {
     let data: DemoData = toml::from_str(PROJECTS).map_err(|error| DemoError::Data(error.to_string()))?;
     make_fresh(&config.data_dir)?;
+    let stop = StopSignals::listen()?;
     let server = Server::start(config).await?;
     for project in data.projects {
         load(&server, project).await?;
     }
     let key = server.state.catalog.create_key("demo", Role::Admin).await?.secret;
     say_what_to_try(&server.address, &key)?;
-    Ok(server.run().await?)
+    server.run_until(stop.received()).await;
+    Ok(())
 }
 
 /// Empties the folder of an earlier demo; anything else that is there stays, and is an error.

@@ -3,7 +3,14 @@
 //! The loop is our own on hyper, because `axum::serve` sets no limit on the time that headers may take, nor on
 //! connections.
 
-use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1};
@@ -13,7 +20,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
     task::JoinSet,
 };
@@ -22,10 +29,11 @@ use tower::ServiceExt;
 use crate::{
     catalog::{Catalog, CatalogError},
     config::{Config, HttpConfig},
+    durable,
     error::ErrorKind,
     http::{AppState, router},
     ingest::{Ingest, IngestError},
-    lake::{Lake, LakeError},
+    lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
 };
 
@@ -41,6 +49,8 @@ pub struct Server {
     pub address: String,
     pub state: AppState,
     listener: TcpListener,
+    /// Held as long as the server lives; the system gives it up when the process ends, however it ends.
+    _lock: File,
 }
 
 /// Why a server did not start.
@@ -58,6 +68,10 @@ pub enum ServerError {
         #[source]
         source: LakeError,
     },
+    #[error("another server runs on {}; stop it, or take another folder with --data-dir", .0.display())]
+    FolderInUse(PathBuf),
+    #[error("cannot write to the folder {}", .folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("cannot settle the uploads in {}", .folder.display())]
     Uploads {
         folder: PathBuf,
@@ -84,14 +98,24 @@ impl ServerError {
             Self::Queries(source) => source.kind(),
             Self::Lake { source, .. } => source.kind(),
             Self::Uploads { source, .. } => source.kind(),
+            Self::FolderInUse(_) => ErrorKind::Conflict,
+            Self::Folder { source, .. } => lake::io_kind(source),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
         }
     }
 }
 
 impl Server {
-    /// Opens the data folder and takes the address.
+    /// Takes the address and opens the data folder. Who connects before it serves waits.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        // First, because it fails at once where another server runs already, before anything is made or repaired.
+        let taken = async {
+            let listener = TcpListener::bind(&config.listen).await?;
+            listener.local_addr().map(|local| (listener, format!("http://{local}")))
+        };
+        let (listener, address) =
+            taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
+        let lock = lock_folder(&config.data_dir)?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
         let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
@@ -103,31 +127,34 @@ impl Server {
         let engine = Arc::new(Engine::new(lake.root(), limits).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
-        let taken = async {
-            let listener = TcpListener::bind(&config.listen).await?;
-            listener.local_addr().map(|local| (listener, format!("http://{local}")))
-        };
-        let (listener, address) =
-            taken.await.map_err(|source| ServerError::Address { address: config.listen.clone(), source })?;
         Ok(Self {
             address,
             state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
             listener,
+            _lock: lock,
         })
-    }
-
-    /// Serves until the process is told to stop, and drains.
-    pub async fn run(self) -> Result<(), ServerError> {
-        let stop = stop_signal().map_err(ServerError::Signal)?;
-        self.run_until(stop).await;
-        Ok(())
     }
 
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let (config, catalog) = (self.state.config.clone(), self.state.catalog.clone());
+        let AppState { config, catalog, ingest, .. } = self.state.clone();
         serve(self.listener, router(self.state), &config.http, stop).await;
+        if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
+            tracing::warn!("some uploads did not end in time; the next start settles them");
+        }
         catalog.close().await;
+    }
+}
+
+/// Makes the data folder this server's alone: a second server would settle and remove uploads that the first is at.
+fn lock_folder(folder: &Path) -> Result<File, ServerError> {
+    let failed = |source| ServerError::Folder { folder: folder.to_owned(), source };
+    durable::create_dir_all(folder).map_err(failed)?;
+    let lock = File::options().create(true).append(true).open(folder.join("server.lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ServerError::FolderInUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
@@ -193,14 +220,24 @@ async fn accept(
     }
 }
 
-/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns, before anything is served.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT. From the moment that this is there, they no longer end the process by themselves; so it is there
+/// before the address is told to anybody, who might send one at once.
+pub struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    pub fn listen() -> Result<Self, ServerError> {
+        let listen = |kind| signal(kind).map_err(ServerError::Signal);
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the first of them.
+    pub async fn received(mut self) {
         tokio::select! {
-            _ = term.recv() => tracing::info!("stopping at SIGTERM"),
-            _ = int.recv() => tracing::info!("stopping at SIGINT"),
+            _ = self.term.recv() => tracing::info!("stopping at SIGTERM"),
+            _ = self.int.recv() => tracing::info!("stopping at SIGINT"),
         }
-    })
+    }
 }

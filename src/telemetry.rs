@@ -1,6 +1,6 @@
 //! Logs: structured, on stderr, with the request's id on every line that a request causes.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -12,7 +12,10 @@ pub fn start(config: &LogConfig) {
     let lines = tracing_subscriber::registry().with(filter);
     // An error here says that logging has been started already, by a test in the same process.
     let _ = match config.format {
-        LogFormat::Text => lines.with(fmt::layer().with_writer(io::stderr).with_target(false)).try_init(),
+        LogFormat::Text => {
+            let layer = fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal());
+            lines.with(layer).try_init()
+        }
         LogFormat::Json => {
             lines.with(fmt::layer().json().with_writer(io::stderr).flatten_event(true).with_span_list(false)).try_init()
         }

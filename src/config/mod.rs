@@ -72,7 +72,7 @@ pub struct QueryConfig {
 #[derive(Clone, Debug, Default)]
 pub struct LogConfig {
     pub format: LogFormat,
-    /// `tracing`'s filter: `info`, or `wattlake=debug,warn`.
+    /// `tracing`'s filter: `info`, or `warn,wattlake=debug`.
     pub filter: String,
 }
 

@@ -101,7 +101,7 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.target_partitions, number(t, 0..=1024))),
     ("log.format", Form::Text, "text", "text for people, json for machines.",
         |c, t| set(&mut c.log.format, log_format(t))),
-    ("log.filter", Form::Text, "info", "What to log, such as info, or wattlake=debug,warn.",
+    ("log.filter", Form::Text, "warn,wattlake=info", "What to log: levels and targets, as here.",
         |c, t| set(&mut c.log.filter, filter(t))),
 ];
 
@@ -189,7 +189,7 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 fn filter(text: &str) -> Result<String, String> {
     match text.parse::<tracing_subscriber::filter::Targets>() {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("a filter is levels and targets, such as info, or wattlake=debug,warn".to_owned()),
+        Err(_) => Err("a filter is levels and targets, such as info, or warn,wattlake=debug".to_owned()),
     }
 }
 

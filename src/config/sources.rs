@@ -52,7 +52,7 @@ pub fn environment() -> BTreeMap<String, String> {
 impl Sources {
     /// Merges the sources and checks every value.
     pub fn load(mut self) -> Result<Effective, ConfigError> {
-        let mut values: BTreeMap<&'static str, (String, String)> = SETTINGS
+        let mut found: BTreeMap<&'static str, (String, String)> = SETTINGS
             .iter()
             .map(|setting| {
                 let default = self.defaults.get(setting.key).copied().unwrap_or(setting.default);
@@ -61,32 +61,32 @@ impl Sources {
             .collect();
         let named = self.file.take().or_else(|| self.variables.remove(FILE_VARIABLE).map(PathBuf::from));
         self.variables.remove(FILE_VARIABLE);
-        let found = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file());
-        if let Some(path) = named.or_else(found) {
+        let here = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file());
+        if let Some(path) = named.or_else(here) {
             for (key, value) in read_file(&path)? {
-                values.insert(key, (value, path.display().to_string()));
+                found.insert(key, (value, path.display().to_string()));
             }
         }
         for (variable, text) in self.variables {
             let setting = SETTINGS.iter().find(|setting| setting.variable == variable).ok_or_else(|| {
-                let names = SETTINGS.iter().map(|setting| setting.variable.as_str());
-                ConfigError(format!("there is no setting {variable}{}", did_you_mean(nearest(&variable, names))))
+                let known = SETTINGS.iter().map(|setting| setting.variable.as_str());
+                ConfigError(format!("there is no setting {variable}{}", did_you_mean(nearest(&variable, known))))
             })?;
-            values.insert(setting.key, (text, variable));
+            found.insert(setting.key, (text, variable));
         }
         for (key, value) in self.flags {
-            values.insert(key, (value, format!("--{}", key.replace(['.', '_'], "-"))));
+            found.insert(key, (value, format!("--{}", key.replace(['.', '_'], "-"))));
         }
 
         let mut config = Config::default();
         for setting in SETTINGS.iter() {
-            let Some((value, source)) = values.get(setting.key) else { continue };
+            let Some((value, source)) = found.get(setting.key) else { continue };
             (setting.apply)(&mut config, value).map_err(|message| {
                 let value = if setting.secret { "its value".to_owned() } else { format!("{value:?}") };
                 ConfigError(format!("{} cannot be {value} (from {source}): {message}", setting.key))
             })?;
         }
-        Ok(Effective { config, values })
+        Ok(Effective { config, values: found })
     }
 }
 

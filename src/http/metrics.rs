@@ -43,16 +43,22 @@ pub(super) async fn get_metric(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = parameters.take("format")?;
     let format = Format::choose(format.as_deref(), accept).map_err(|error| {
-        invalid_parameter("format", error.to_string()).with("allowed", Format::ALL.map(Format::name).to_vec())
+        let allowed = Format::ALL.map(Format::name).to_vec();
+        match format {
+            Some(_) => invalid_parameter("format", error.to_string()),
+            None => Problem::not_acceptable(error.to_string()),
+        }
+        .with("allowed", allowed)
     })?;
     let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
 
     let projects = state.catalog.projects().await?;
     let scope = scope_of(&principal, &projects, &request)?;
     let facts: Vec<ProjectFacts> = projects.iter().filter(|project| scope.contains(&project.slug)).map(facts).collect();
-    let uploads = match metric.reads_uploads() {
-        true => state.catalog.upload_facts(&scope.projects().cloned().collect()).await?,
-        false => Vec::new(),
+    let uploads = if metric.reads_uploads() {
+        state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
+    } else {
+        Vec::new()
     };
     let inputs =
         Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
@@ -76,7 +82,7 @@ pub(super) async fn get_metric(
 /// What `principal` may see of what the request asks for. An absent project and a foreign one answer the same.
 fn scope_of(principal: &Principal, projects: &[Project], request: &MetricRequest) -> Result<Scope, Problem> {
     let existing: BTreeSet<_> = projects.iter().map(|project| project.slug.clone()).collect();
-    Scope::of(principal, existing, &request.projects).map_err(|_| Problem::not_found())
+    Scope::of(principal, existing, &request.projects).map_err(|_| Problem::no_project())
 }
 
 fn facts(project: &Project) -> ProjectFacts {
@@ -119,7 +125,7 @@ fn unknown_metric(state: &AppState, name: &str) -> Problem {
 
 impl From<ParameterError> for Problem {
     fn from(error: ParameterError) -> Self {
-        invalid_parameter(&error.parameter, error.to_string()).with("allowed", error.allowed)
+        invalid_parameter(&error.parameter, error.to_string()).with("expected", error.allowed)
     }
 }
 

@@ -112,7 +112,8 @@ impl OnBodyEnd for LogLine {
             status = self.status.unwrap_or_default(),
             ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             bytes,
-            complete,
+            // The body of an answer to HEAD is never sent.
+            complete = complete || self.method == Method::HEAD,
             key = self.key.0.get().map_or("-", String::as_str),
             "request"
         );
@@ -159,12 +160,13 @@ pub(super) fn compression() -> CompressionLayer<impl Predicate> {
 }
 
 /// Lets pages of the configured origins read answers, and no others.
-pub(super) fn cors(origins: &[String]) -> CorsLayer {
+/// `None` without any: the layer would answer every OPTIONS, whether the path is there or not.
+pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     if origins.is_empty() {
-        return CorsLayer::new();
+        return None;
     }
-    CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
         .allow_headers([
@@ -176,7 +178,8 @@ pub(super) fn cors(origins: &[String]) -> CorsLayer {
             REQUEST_ID,
         ])
         .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
-        .max_age(CORS_MAX_AGE)
+        .max_age(CORS_MAX_AGE);
+    Some(layer)
 }
 
 #[cfg(test)]
@@ -209,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_start_in_time_is_given_up() {
-        let slow = get(async || tokio::time::sleep(Duration::from_secs(60)).await);
+        let slow = get(async || tokio::time::sleep(Duration::from_mins(1)).await);
         let limit = axum::middleware::from_fn_with_state(Duration::from_millis(50), limit_time);
         let (status, _, body) = ask(Router::new().route("/", slow).layer(limit)).await;
         assert_eq!(status, 408);

@@ -20,6 +20,7 @@ use axum::{
     http::{Method, Uri},
     routing::get,
 };
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{Admin, Caller};
@@ -89,7 +90,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(config.http.body_idle_timeout, middleware::limit_idle_body))
         .layer(CatchPanicLayer::custom(middleware::answer_panic))
         .layer(middleware::compression())
-        .layer(middleware::cors(&config.http.cors_origins))
+        .layer(option_layer(middleware::cors(&config.http.cors_origins)))
         .layer(axum::middleware::from_fn(middleware::observe))
 }
 

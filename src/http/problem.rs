@@ -30,6 +30,12 @@ impl Problem {
         Self { status: 405, code: "wrong_method", detail: detail.into(), members: Map::new() }
     }
 
+    /// The `Accept` header leaves no form that there is. It is not an [`ErrorKind`], because nothing but HTTP has it.
+    #[must_use]
+    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self { status: 406, code: "not_acceptable", detail: detail.into(), members: Map::new() }
+    }
+
     /// Adds a member beside the standard ones, such as `errors` or `allowed`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -76,6 +82,14 @@ impl Problem {
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(ErrorKind::NotFound, "not_found", "there is nothing here, or nothing that this key may see")
+    }
+
+    /// The same for a project that a parameter names. It quotes nothing, so absent and foreign stay one answer.
+    #[must_use]
+    pub fn no_project() -> Self {
+        let detail =
+            "there is no such project, or none that this key may see; GET /v1/projects lists those that it may";
+        Self::new(ErrorKind::NotFound, "not_found", detail).with("parameter", "project")
     }
 }
 

@@ -1,19 +1,29 @@
 //! `POST /v1/uploads` as a form or as a plain body, and `PUT /v1/uploads`, which is what `curl -T` sends.
 
-use std::{error::Error, io};
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::{Stream, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body, uploads::upload_json};
+use super::{
+    Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body,
+    uploads::{rejected_rows_link, upload_json},
+};
 use crate::{
     access::Principal,
     catalog::{OnError, Project, UploadRecord},
@@ -25,6 +35,8 @@ use crate::{
 
 /// Bytes of a form's field, the file aside, at most.
 const MAX_FIELD_BYTES: usize = 4 << 10;
+/// Bytes of a form before its file at most.
+const MAX_PREAMBLE_BYTES: usize = 256 << 10;
 /// Fields of a form at most, the file aside.
 const MAX_FIELDS: usize = 20;
 /// The one provider of files that people upload (seed: Integration Set-Up, 4).
@@ -36,21 +48,29 @@ pub(super) async fn create_upload(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
-        let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
+        refuse_packed(request.headers())?;
         let upload = read_request(&state, &principal, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
     }
+    let file_begun = Arc::new(AtomicBool::new(false));
+    let request = limit_preamble(request, file_begun.clone());
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
-    let (fields, announced) = oneshot::channel();
+    let (fields, announced) = oneshot::channel::<Vec<_>>();
     let (chunks, mut queue) = mpsc::channel(1);
-    let upload = async {
+    let (state, principal) = (&state, &principal);
+    // It owns the queue, which closes when it fails: `read_form` would else wait for ever for room in it.
+    let upload = async move {
         // Where the form breaks off before its file, `read_form` says why.
         let Ok(fields) = announced.await else { return Ok(None) };
-        let upload = read_request(&state, &principal, Parameters::of(fields)).await?;
-        receive(&state, upload, stream::poll_fn(|context| queue.poll_recv(context))).await.map(Some)
+        file_begun.store(true, Ordering::Relaxed);
+        // What the URL says counts for a form too: a parameter is never silently without effect.
+        let fields = [parameters.rest(), fields.as_slice()].concat();
+        let upload = read_request(state, principal, Parameters::of(fields)).await?;
+        receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
     let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);
@@ -58,6 +78,16 @@ pub(super) async fn create_upload(
         Some(answer) => Ok(answer),
         None => Err(form.err().unwrap_or_else(Problem::unexplained)),
     }
+}
+
+/// A body in a content coding would be read as if its packed bytes were the file.
+fn refuse_packed(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "the body has a Content-Encoding; send the file as it is, without one";
+    Err(Problem::new(ErrorKind::UnsupportedType, "unsupported_type", detail))
 }
 
 /// Reads a form to its end: announces its fields when the file begins, because they say what to do with it, and passes the
@@ -80,7 +110,8 @@ async fn read_form(
             // Whoever waited for it may have gone; then sending fails, and that ends this.
             let _ = announce.send(fields);
             while let Some(chunk) = field.chunk().await.transpose() {
-                if chunks.send(chunk.map_err(io::Error::other)).await.is_err() {
+                let broken = chunk.is_err();
+                if chunks.send(chunk.map_err(io::Error::other)).await.is_err() || broken {
                     return Ok(());
                 }
             }
@@ -103,6 +134,25 @@ async fn read_form(
     Ok(())
 }
 
+/// Bounds what comes before the file: the form's reader looks for a boundary in all that it has, and would take any amount.
+fn limit_preamble(request: Request, file_begun: Arc<AtomicBool>) -> Request {
+    request.map(|body| {
+        let mut bytes = 0;
+        Body::from_stream(body.into_data_stream().map(move |chunk| {
+            let chunk = chunk?;
+            bytes += chunk.len();
+            if bytes > MAX_PREAMBLE_BYTES && !file_begun.load(Ordering::Relaxed) {
+                return Err(axum::Error::new(PreambleTooLong));
+            }
+            Ok(chunk)
+        }))
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the form has more than {MAX_PREAMBLE_BYTES} bytes before its file")]
+struct PreambleTooLong;
+
 #[derive(Debug, thiserror::Error)]
 #[error("the part {0:?} comes after the file; the file is the last part of the form")]
 struct LatePart(String);
@@ -121,6 +171,13 @@ async fn field_text(name: &str, field: &mut Field<'_>) -> Result<String, Problem
 fn broken_form(error: &(dyn Error + 'static)) -> Problem {
     if super::idle_timeout_in(error).is_some() {
         return unreadable_body(error);
+    }
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(too_long) = error.downcast_ref::<PreambleTooLong>() {
+            return Problem::new(ErrorKind::TooLarge, "form_too_large", too_long.to_string());
+        }
+        source = error.source();
     }
     let detail = "the body is not a whole multipart/form-data form; `curl -F project=… -F file=@ELECTRICITY_PAYMENT.csv` sends one";
     Problem::new(ErrorKind::Invalid, "broken_form", detail)
@@ -159,8 +216,8 @@ async fn read_request(
 
 async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> {
     // What is no slug is no project either, and answers the same.
-    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::not_found())?;
-    state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)
+    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::no_project())?;
+    state.catalog.project(&slug).await?.ok_or_else(Problem::no_project)
 }
 
 fn check_dataset_name(name: &str) -> Result<(), Problem> {
@@ -219,6 +276,7 @@ fn checked_json(record: &UploadRecord) -> Value {
     let mut body = upload_json(record);
     body["id"] = Value::Null;
     body["status"] = json!("checked");
+    body["rejected_rows"] = Value::Null;
     body
 }
 
@@ -235,7 +293,6 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
         }
     };
     let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
-        .with("status", 422)
         .with("upload_status", if dry_run { "checked" } else { "rejected" })
         .with("counts", report["counts"].clone())
         .with("errors", report["errors"].clone())
@@ -245,7 +302,7 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
         problem = problem
             .with("upload_id", record.id.as_str())
             .with("upload", format!("/v1/uploads/{}", record.id))
-            .with("rejected_rows", format!("/v1/uploads/{}/rejected.csv", record.id));
+            .with("rejected_rows", rejected_rows_link(record));
     }
     problem
 }

@@ -1,6 +1,9 @@
 //! `/v1/uploads`: what came in and what became of it. Receiving is in `receive.rs`.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    str::FromStr,
+};
 
 use axum::{
     Json,
@@ -43,12 +46,19 @@ pub(super) fn upload_json(record: &UploadRecord) -> Value {
         "months": record.report["months"],
         "warnings": record.report["warnings"],
         "errors": record.report["errors"],
+        "rejected_rows": rejected_rows_link(record),
         "sha256": record.sha256,
         "bytes": record.bytes,
         "received_at": record.received_at,
         "committed_at": record.committed_at,
         "key_prefix": record.key_prefix,
     })
+}
+
+/// Where an upload's rejected rows are, if it has any.
+pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
+    let has_some = record.report["rejected_rows"].as_bool().unwrap_or(false);
+    has_some.then(|| format!("/v1/uploads/{}/rejected.csv", record.id))
 }
 
 /// `GET /v1/uploads?project&status&dataset_name&from&to&limit&cursor`: the newest first, without their row errors.
@@ -62,12 +72,12 @@ pub(super) async fn list_uploads(
         project: parameters.take_as::<ProjectSlug>("project")?,
         status: parameters.take_as::<UploadStatus>("status")?,
         dataset_name: parameters.take("dataset_name")?,
-        from: parameters.take_as::<DateTime<Utc>>("from")?,
-        to: parameters.take_as::<DateTime<Utc>>("to")?,
+        from: parameters.take_as::<Instant>("from")?.map(|from| from.0),
+        to: parameters.take_as::<Instant>("to")?.map(|to| to.0),
     };
     parameters.finish()?;
     if let Some(project) = &filter.project {
-        state.catalog.project(project).await?.ok_or_else(Problem::not_found)?;
+        state.catalog.project(project).await?.ok_or_else(Problem::no_project)?;
     }
     let page = match principal.role {
         Role::Admin => state.catalog.uploads(&filter, page.after.as_ref(), page.limit).await?,
@@ -78,11 +88,24 @@ pub(super) async fn list_uploads(
         .iter()
         .map(|record| {
             let mut upload = upload_json(record);
-            upload.as_object_mut().map(|fields| fields.remove("errors"));
+            upload.as_object_mut().map(|fields| fields.shift_remove("errors"));
             upload
         })
         .collect();
     Ok(Json(json!({ "uploads": uploads, "next_cursor": next })))
+}
+
+/// A value of `from` and `to`, which name when uploads were received.
+struct Instant(DateTime<Utc>);
+
+impl FromStr for Instant {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| {
+            "an instant with its offset is what it takes, such as 2024-05-01T00:00:00Z (in a URL the + of an offset is %2B)"
+        })
+    }
 }
 
 /// `GET /v1/uploads/{id}`: with its first row errors.

@@ -12,14 +12,18 @@ use super::{
     folder::Folder,
     intake::{Intake, Original},
     rejected::RejectedFile,
-    repeats::{Conflict, RepeatFinder, RowKey},
+    repeats::{Conflict, RepeatFinder, Repeats, RowKey},
     spool::Spool,
 };
-use crate::payments::{
-    decoder::{DecodeError, DecodedBatch, Decoder, FileContext, RejectedRow, Summary},
-    identity::identities,
-    report::{RowError, Warning},
-    reread::records_at,
+use crate::{
+    lake::RowSet,
+    payments::{
+        decoder::{DecodeError, DecodedBatch, Decoder, FileContext, RejectedRow, Summary},
+        definition::Column,
+        identity::{identities, payment_id},
+        report::{RowError, Warning},
+        reread::records_at,
+    },
 };
 
 /// Row errors that a report holds; all of them are in the file of rejected rows.
@@ -42,29 +46,30 @@ pub(super) struct Checked {
     pub(super) warnings: Vec<Warning>,
     /// Whether the file as a whole cannot be read, so that not even its good rows can land.
     pub(super) unreadable: bool,
+    /// Whether there is a file of rejected rows.
+    pub(super) rejected_file: bool,
     pub(super) rows: GoodRows,
 }
 
 /// The rows that can land, in the order of the file.
 pub(super) struct GoodRows {
     spool: Spool,
-    /// Numbers of spooled rows to leave out, in order: repeated and conflicting ones.
-    without: Vec<u64>,
+    /// Spooled rows to leave out: repeated and conflicting ones.
+    without: RowSet,
 }
 
 impl GoodRows {
     pub(super) fn into_batches(self) -> Result<impl Iterator<Item = Result<RecordBatch, IngestError>>, IngestError> {
         let Self { spool, without } = self;
-        let mut without = without.into_iter().peekable();
         let mut next = 0;
         Ok(spool.into_batches()?.map(move |batch| {
             let batch = batch?;
-            let rows = next..next + batch.num_rows() as u64;
+            let rows = next..next + batch.num_rows();
             next = rows.end;
-            if without.peek().is_none_or(|row| *row >= rows.end) {
+            if without.count() == 0 {
                 return Ok(batch);
             }
-            let keep: BooleanArray = rows.map(|row| Some(without.next_if_eq(&row).is_none())).collect();
+            let keep: BooleanArray = rows.map(|row| Some(!without.contains(row))).collect();
             Ok(filter_record_batch(&batch, &keep)?)
         }))
     }
@@ -132,13 +137,23 @@ impl Reading {
             rejected.push(row).map_err(IngestError::io("keeping rejected rows"))?;
             let room = ERRORS_IN_REPORT.saturating_sub(self.errors.len());
             self.errors.extend(row.errors.iter().take(room).cloned());
+            if let Some(id) = self.id_of(row) {
+                self.repeats.push(RowKey::rejected(id, row.line, row.byte))?;
+            }
         }
         let identities = identities(&batch.payments)?;
         for ((identity, line), byte) in identities.into_iter().zip(batch.lines).zip(batch.bytes) {
-            self.repeats.push(RowKey::new(identity, self.rows, line, byte))?;
+            self.repeats.push(RowKey::accepted(identity, self.rows, line, byte))?;
             self.rows += 1;
         }
         self.spool.push(batch.payments)
+    }
+
+    /// The payment ID of a rejected row, where its fields stand in their columns.
+    fn id_of(&self, row: &RejectedRow) -> Option<u128> {
+        let at = self.header.iter().position(|name| name == Column::Id.name())?;
+        let id = row.fields.get(at).filter(|id| row.fields.len() == self.header.len() && !id.trim().is_empty())?;
+        Some(payment_id(id))
     }
 
     /// Notes that the file cannot be read on. What says so stands first, because the rest follows from it.
@@ -155,34 +170,56 @@ impl Reading {
     }
 
     fn finish(
-        mut self,
+        self,
         original: Original,
         mut rejected: RejectedFile,
         row_bytes: usize,
         folder: &Folder,
     ) -> Result<Checked, IngestError> {
-        let repeats = self.repeats.finish()?;
-        if !self.unreadable && !repeats.conflicts.is_empty() {
-            let errors = reject_conflicts(&repeats.conflicts, &mut rejected, row_bytes, folder)?;
-            self.errors.extend(errors);
-            self.errors.sort_by_key(|error| error.byte);
-            self.errors.truncate(ERRORS_IN_REPORT);
+        let Self { summary, mut errors, mut unreadable, spool, repeats, .. } = self;
+        let Repeats { mut duplicates, conflicts, too_many } = repeats.finish()?;
+        let repeated = duplicates.count();
+        let mut rejected_rows = summary.rejected;
+        if unreadable {
+            // Rows of a file that ends where nobody knows are not compared.
+        } else if too_many {
+            errors.insert(0, too_many_conflicts(&conflicts));
+            unreadable = true;
+        } else if !conflicts.is_empty() {
+            errors.extend(reject_conflicts(&conflicts, &mut rejected, row_bytes, folder)?);
+            errors.sort_by_key(|error| error.byte);
+            rejected_rows += conflicts.len() as u64;
         }
-        rejected.finish().map_err(IngestError::io("keeping rejected rows"))?;
-        let repeated = repeats.duplicates.len() as u64;
-        let mut without = repeats.duplicates;
-        without.extend(repeats.conflicts.iter().map(|conflict| conflict.row));
-        without.sort_unstable();
+        errors.truncate(ERRORS_IN_REPORT);
+        for row in conflicts.iter().filter_map(|conflict| usize::try_from(conflict.row).ok()) {
+            duplicates.insert(row);
+        }
         Ok(Checked {
             original,
-            read: self.summary.read,
-            rejected: self.summary.rejected + repeats.conflicts.len() as u64,
+            read: summary.read,
+            rejected: rejected_rows,
             repeated,
-            errors: self.errors,
-            warnings: self.summary.warnings,
-            unreadable: self.unreadable,
-            rows: GoodRows { spool: self.spool, without },
+            errors,
+            warnings: summary.warnings,
+            unreadable,
+            rejected_file: rejected.finish().map_err(IngestError::io("keeping rejected rows"))?,
+            rows: GoodRows { spool, without: duplicates },
         })
+    }
+}
+
+fn too_many_conflicts(conflicts: &[Conflict]) -> RowError {
+    let (line, byte) = conflicts.first().map_or((1, 0), |first| (first.line, first.byte));
+    RowError {
+        line,
+        byte,
+        column: Some(Column::Id.name().to_owned()),
+        code: "too_many_conflicts".to_owned(),
+        value: None,
+        message: format!(
+            "more than {} rows share their ID with a row that says something else; give each payment its own ID",
+            conflicts.len()
+        ),
     }
 }
 
@@ -202,7 +239,7 @@ fn reject_conflicts(
         let error = RowError {
             line: conflict.line,
             byte: conflict.byte,
-            column: Some("ID".to_owned()),
+            column: Some(Column::Id.name().to_owned()),
             code: CONFLICTING_ID.to_owned(),
             value: None,
             message: format!(

@@ -7,7 +7,8 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -71,9 +72,18 @@ impl Folder {
 
     /// Removes the folder and all that is in it.
     pub(super) fn discard(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            // The next start removes it.
-            tracing::warn!(folder = %self.0.display(), %error, "a temporary folder was not removed");
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.0.display(), %error, "the folder of an upload was not removed");
+            }
+            _ => {}
         }
     }
+}
+
+/// A file for reading and writing that has no name, so that nothing is left of it however the process ends.
+pub(super) fn scratch_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
 }

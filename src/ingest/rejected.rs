@@ -46,10 +46,11 @@ impl RejectedFile {
         Ok(())
     }
 
-    /// Puts the file on disk.
-    pub(super) fn finish(self) -> io::Result<()> {
-        let Some(writer) = self.writer else { return Ok(()) };
+    /// Puts the file on disk. Says whether there is one.
+    pub(super) fn finish(self) -> io::Result<bool> {
+        let Some(writer) = self.writer else { return Ok(false) };
         let encoder = writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-        encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(true)
     }
 }

@@ -2,45 +2,57 @@
 //! different rows with one ID are both rejected, because nothing says which of them is right.
 //!
 //! The whole file must be known for that, so each row leaves a small record here; sorted runs of them go to disk when they
-//! are many, and are merged at the end. Memory stays flat.
+//! are many, and are merged at the end. Memory stays flat, however many rows there are and however often they repeat.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, BufWriter, IntoInnerError, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
-use super::IngestError;
-use crate::payments::identity::Identity;
+use super::{IngestError, folder};
+use crate::{lake::RowSet, payments::identity::Identity};
 
 /// Records in memory at most: 64 MiB of them.
 const ROWS_IN_MEMORY: usize = 1 << 20;
 
+/// Conflicting rows that are told one by one; a file with more of them is not a file of payments.
+const MOST_CONFLICTS: usize = 1 << 19;
+
 /// A row of the file: its identity, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowKey {
-    pub(super) id: u128,
-    /// The row's number among the accepted rows, from 0.
-    pub(super) row: u64,
-    pub(super) content: u128,
-    pub(super) line: u64,
-    pub(super) byte: u64,
+    id: u128,
+    /// Rows of one ID come in the order of the file.
+    line: u64,
+    content: u128,
+    byte: u64,
+    /// The row's number among the accepted rows, from 0; none for a row that is rejected for another fault.
+    row: Option<u64>,
 }
 
 const KEY_BYTES: usize = 56;
+const NO_ROW: u64 = u64::MAX;
 
 impl RowKey {
-    pub(super) fn new(identity: Identity, row: u64, line: u64, byte: u64) -> Self {
-        Self { id: identity.id, row, content: identity.content, line, byte }
+    /// A row that is good in itself.
+    pub(super) fn accepted(identity: Identity, row: u64, line: u64, byte: u64) -> Self {
+        Self { id: identity.id, content: identity.content, line, byte, row: Some(row) }
+    }
+
+    /// A row that is at fault, but says its ID: another row of that ID contradicts it.
+    pub(super) fn rejected(id: u128, line: u64, byte: u64) -> Self {
+        // No row has the content of another's line.
+        Self { id, content: u128::MAX - u128::from(line), line, byte, row: None }
     }
 
     fn to_bytes(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
         bytes[..16].copy_from_slice(&self.id.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.content.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.row.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.row.unwrap_or(NO_ROW).to_le_bytes());
         bytes[40..48].copy_from_slice(&self.line.to_le_bytes());
         bytes[48..].copy_from_slice(&self.byte.to_le_bytes());
         bytes
@@ -49,45 +61,49 @@ impl RowKey {
     fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
         let wide = |at: usize| u128::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        Self { id: wide(0), content: wide(16), row: long(32), line: long(40), byte: long(48) }
+        let row = Some(long(32)).filter(|row| *row != NO_ROW);
+        Self { id: wide(0), content: wide(16), row, line: long(40), byte: long(48) }
     }
 }
 
-/// Rows of one ID that say different things.
-#[derive(Debug, PartialEq, Eq)]
+/// A row that says something else than another row of its ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conflict {
     pub(super) row: u64,
     pub(super) line: u64,
     pub(super) byte: u64,
-    /// The line of another of them: the first, or the second for the first.
+    /// The line of such another row.
     pub(super) other_line: u64,
 }
 
 /// What the rows of a file are among themselves.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Repeats {
-    /// Rows that stand earlier in the file to the letter; in order.
-    pub(super) duplicates: Vec<u64>,
-    /// In the order of the file.
+    /// Rows that stand earlier in the file to the letter.
+    pub(super) duplicates: RowSet,
+    /// In the order of the file; good rows only, because the others are rejected already.
     pub(super) conflicts: Vec<Conflict>,
+    /// There are more conflicts than a report holds, and those above are not all of them.
+    pub(super) too_many: bool,
 }
 
 /// Collects the rows of one file.
 pub(super) struct RepeatFinder {
     memory: Vec<RowKey>,
     capacity: usize,
-    folder: PathBuf,
-    runs: Vec<PathBuf>,
+    most_conflicts: usize,
+    scratch: PathBuf,
+    runs: Vec<File>,
 }
 
 impl RepeatFinder {
-    /// A finder whose runs go to the folder `folder`.
+    /// A finder whose runs are nameless files in the folder `folder`.
     pub(super) fn new(folder: &Path) -> Self {
-        Self::with_capacity(folder, ROWS_IN_MEMORY)
+        Self::with_limits(folder, ROWS_IN_MEMORY, MOST_CONFLICTS)
     }
 
-    fn with_capacity(folder: &Path, capacity: usize) -> Self {
-        Self { memory: Vec::new(), capacity, folder: folder.to_owned(), runs: Vec::new() }
+    fn with_limits(folder: &Path, capacity: usize, most_conflicts: usize) -> Self {
+        Self { memory: Vec::new(), capacity, most_conflicts, scratch: folder.join("ids"), runs: Vec::new() }
     }
 
     pub(super) fn push(&mut self, key: RowKey) -> Result<(), IngestError> {
@@ -97,13 +113,14 @@ impl RepeatFinder {
 
     fn spill(&mut self) -> io::Result<()> {
         self.memory.sort_unstable();
-        let path = self.folder.join(format!("ids-{}", self.runs.len()));
-        let mut file = BufWriter::new(File::create_new(&path)?);
-        self.runs.push(path);
+        let mut file = BufWriter::new(folder::scratch_file(&self.scratch)?);
         for key in self.memory.drain(..) {
             file.write_all(&key.to_bytes())?;
         }
-        file.flush()
+        let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
+        file.rewind()?;
+        self.runs.push(file);
+        Ok(())
     }
 
     /// Looks at all rows, grouped by ID.
@@ -111,37 +128,78 @@ impl RepeatFinder {
         let failed = IngestError::io("sorting IDs");
         self.memory.sort_unstable();
         let mut repeats = Repeats::default();
-        let mut group: Vec<RowKey> = Vec::new();
-        let mut merge = Merge::new(&self.memory, &self.runs).map_err(&failed)?;
+        let mut group: Option<Group> = None;
+        let mut merge = Merge::new(&self.memory, self.runs).map_err(&failed)?;
         while let Some(key) = merge.next().map_err(&failed)? {
-            if group.first().is_some_and(|first| first.id != key.id) {
-                repeats.add(&group);
-                group.clear();
+            match &mut group {
+                Some(group) if group.first.id == key.id => group.push(key, self.most_conflicts),
+                _ => {
+                    let ended = group.replace(Group::new(key));
+                    repeats.add(ended, self.most_conflicts);
+                }
             }
-            group.push(key);
         }
-        repeats.add(&group);
-        repeats.duplicates.sort_unstable();
+        repeats.add(group, self.most_conflicts);
         repeats.conflicts.sort_unstable_by_key(|conflict| conflict.row);
-        for run in &self.runs {
-            std::fs::remove_file(run).map_err(&failed)?;
-        }
         Ok(repeats)
     }
 }
 
-impl Repeats {
-    /// Adds the rows of one ID, in the file's order.
-    fn add(&mut self, group: &[RowKey]) {
-        let Some((first, rest)) = group.split_first() else { return };
-        match rest.iter().find(|key| key.content != first.content) {
-            None => self.duplicates.extend(rest.iter().map(|key| key.row)),
-            Some(different) => self.conflicts.extend(group.iter().map(|key| {
-                let other_line = if key.content == first.content { different.line } else { first.line };
-                Conflict { row: key.row, line: key.line, byte: key.byte, other_line }
-            })),
-        }
+/// The rows of one ID, in the order of the file.
+struct Group {
+    first: RowKey,
+    /// The first row that says something else than the first.
+    different: Option<RowKey>,
+    rest: Vec<RowKey>,
+    /// More rows than are kept, all of them like the first.
+    more: RowSet,
+    /// More rows than are kept, and not all alike.
+    too_many: bool,
+}
+
+impl Group {
+    fn new(first: RowKey) -> Self {
+        Self { first, different: None, rest: Vec::new(), more: RowSet::default(), too_many: false }
     }
+
+    fn push(&mut self, key: RowKey, most: usize) {
+        if self.different.is_none() && key.content != self.first.content {
+            self.different = Some(key);
+        }
+        if self.rest.len() < most {
+            self.rest.push(key);
+        } else if self.different.is_some() {
+            self.too_many = true;
+        } else if let Some(row) = key.row {
+            self.more.insert(as_index(row));
+        }
+        self.too_many |= self.different.is_some() && self.more.count() > 0;
+    }
+}
+
+impl Repeats {
+    fn add(&mut self, group: Option<Group>, most: usize) {
+        let Some(Group { first, different, rest, more, too_many }) = group else { return };
+        let Some(different) = different else {
+            for row in rest.iter().filter_map(|key| key.row) {
+                self.duplicates.insert(as_index(row));
+            }
+            self.duplicates.extend(&more);
+            return;
+        };
+        let conflicts = std::iter::once(&first).chain(&rest).filter_map(|key| {
+            let other_line = if key.content == first.content { different.line } else { first.line };
+            Some(Conflict { row: key.row?, line: key.line, byte: key.byte, other_line })
+        });
+        self.conflicts.extend(conflicts);
+        self.too_many |= too_many || self.conflicts.len() > most;
+        self.conflicts.truncate(most);
+    }
+}
+
+/// Rows are counted in memory sizes wherever they are looked up.
+fn as_index(row: u64) -> usize {
+    usize::try_from(row).unwrap_or(usize::MAX)
 }
 
 /// Sorted runs as one sorted sequence.
@@ -153,8 +211,8 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(memory: &'a [RowKey], runs: &[PathBuf]) -> io::Result<Self> {
-        let files = runs.iter().map(|run| File::open(run).map(BufReader::new)).collect::<io::Result<Vec<_>>>()?;
+    fn new(memory: &'a [RowKey], runs: Vec<File>) -> io::Result<Self> {
+        let files: Vec<_> = runs.into_iter().map(BufReader::new).collect();
         let mut merge = Self { memory: memory.iter(), files, heads: BinaryHeap::new() };
         for run in 0..=merge.files.len() {
             merge.refill(run)?;
@@ -191,28 +249,61 @@ mod tests {
 
     use super::*;
 
-    fn find(rows: &[(u8, u8)], capacity: usize) -> Repeats {
+    /// Finds the repeats of rows given as (ID, content), or (ID, nothing) for a row at fault.
+    fn find(rows: &[(u8, Option<u8>)], capacity: usize, most: usize) -> Repeats {
         let folder = tempfile::tempdir().unwrap();
-        let mut finder = RepeatFinder::with_capacity(folder.path(), capacity);
-        for (row, (id, content)) in (0..).zip(rows) {
-            let identity = Identity { id: u128::from(*id), content: u128::from(*content) };
-            finder.push(RowKey::new(identity, row, row + 2, row * 100)).unwrap();
+        let mut finder = RepeatFinder::with_limits(folder.path(), capacity, most);
+        let mut accepted = 0;
+        for (line, (id, content)) in (2..).zip(rows) {
+            let key = match content {
+                None => RowKey::rejected(u128::from(*id), line, line * 100),
+                Some(content) => {
+                    let identity = Identity { id: u128::from(*id), content: u128::from(*content) };
+                    accepted += 1;
+                    RowKey::accepted(identity, accepted - 1, line, line * 100)
+                }
+            };
+            finder.push(key).unwrap();
         }
         finder.finish().unwrap()
     }
 
+    fn lines(found: &Repeats) -> Vec<(u64, u64)> {
+        found.conflicts.iter().map(|conflict| (conflict.line, conflict.other_line)).collect()
+    }
+
     #[test]
     fn the_same_row_again_is_a_duplicate_and_different_rows_of_one_id_conflict() {
-        let found = find(&[(1, 1), (2, 1), (1, 1), (2, 2), (2, 1), (3, 1)], 100);
-        assert_eq!(found.duplicates, [2]);
-        let lines: Vec<_> = found.conflicts.iter().map(|conflict| (conflict.line, conflict.other_line)).collect();
-        assert_eq!(lines, [(3, 5), (5, 3), (6, 5)]);
+        let rows = [(1, 1), (2, 1), (1, 1), (2, 2), (2, 1), (3, 1)].map(|(id, content)| (id, Some(content)));
+        let found = find(&rows, 100, 100);
+        assert!(found.duplicates.contains(2) && found.duplicates.count() == 1);
+        assert_eq!(lines(&found), [(3, 5), (5, 3), (6, 5)]);
+    }
+
+    #[test]
+    fn a_good_row_conflicts_with_a_row_at_fault_that_has_its_id() {
+        let found = find(&[(1, Some(1)), (2, None), (1, None), (2, None)], 100, 100);
+        assert_eq!(lines(&found), [(2, 4)]);
+        assert_eq!(found.duplicates.count(), 0);
+    }
+
+    #[test]
+    fn many_rows_of_one_id_are_counted_without_being_kept() {
+        let same = vec![(1, Some(1)); 50];
+        let found = find(&same, 1000, 5);
+        assert_eq!((found.duplicates.count(), found.conflicts.len(), found.too_many), (49, 0, false));
+        let last_differs: Vec<_> = same.into_iter().chain([(1, Some(2))]).collect();
+        assert!(find(&last_differs, 1000, 5).too_many);
+        assert!(!find(&last_differs, 1000, 51).too_many);
     }
 
     proptest! {
         #[test]
-        fn runs_on_disk_find_what_memory_finds(rows in prop::collection::vec((0..20u8, 0..3u8), 0..200), capacity in 1..50usize) {
-            prop_assert_eq!(find(&rows, capacity), find(&rows, 1000));
+        fn runs_on_disk_find_what_memory_finds(
+            rows in prop::collection::vec((0..20u8, prop::option::of(0..3u8)), 0..200),
+            capacity in 1..50usize,
+        ) {
+            prop_assert_eq!(find(&rows, capacity, 1000), find(&rows, 1000, 1000));
         }
     }
 }

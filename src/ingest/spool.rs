@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::BufWriter,
+    io::{BufReader, BufWriter, IntoInnerError, Seek},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use arrow::{
     ipc::{reader::FileReader, writer::FileWriter},
 };
 
-use super::IngestError;
+use super::{IngestError, folder};
 use crate::payments::schema::FILE_SCHEMA;
 
 /// What is kept in memory at most, in bytes of Arrow arrays.
@@ -26,7 +26,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// A spool that, once it is large, goes to a new file at `path`.
+    /// A spool that, once it is large, goes to a nameless file in the folder of `path`.
     pub(super) fn new(path: &Path) -> Self {
         Self { memory: Vec::new(), bytes: 0, path: path.to_owned(), file: None }
     }
@@ -39,7 +39,7 @@ impl Spool {
         self.bytes += batch.get_array_memory_size();
         self.memory.push(batch);
         if self.bytes > MEMORY_BYTES {
-            let file = File::create_new(&self.path).map_err(IngestError::io("spooling rows"))?;
+            let file = folder::scratch_file(&self.path).map_err(IngestError::io("spooling rows"))?;
             let mut writer = FileWriter::try_new(BufWriter::new(file), &FILE_SCHEMA)?;
             for batch in self.memory.drain(..) {
                 writer.write(&batch)?;
@@ -52,18 +52,17 @@ impl Spool {
     /// Gives the batches back, and the memory or the file with them.
     pub(super) fn into_batches(self) -> Result<Batches, IngestError> {
         let Some(mut writer) = self.file else { return Ok(Batches::Memory(self.memory.into_iter())) };
+        let failed = IngestError::io("reading spooled rows");
         writer.finish()?;
-        drop(writer);
-        let file = File::open(&self.path).map_err(IngestError::io("reading spooled rows"))?;
-        // The open file outlives its name, so that nothing is left behind however this ends.
-        std::fs::remove_file(&self.path).map_err(IngestError::io("reading spooled rows"))?;
-        Ok(Batches::File(Box::new(FileReader::try_new(file, None)?)))
+        let mut file = writer.into_inner()?.into_inner().map_err(IntoInnerError::into_error).map_err(&failed)?;
+        file.rewind().map_err(&failed)?;
+        Ok(Batches::File(Box::new(FileReader::try_new(BufReader::new(file), None)?)))
     }
 }
 
 pub(super) enum Batches {
     Memory(std::vec::IntoIter<RecordBatch>),
-    File(Box<FileReader<File>>),
+    File(Box<FileReader<BufReader<File>>>),
 }
 
 impl Iterator for Batches {

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver},
     },
     thread,
@@ -17,13 +18,14 @@ use arrow::{
 
 use super::{IngestError, folder::Folder};
 use crate::{
+    durable,
     ids::{Month, ProjectSlug},
-    lake::{self, ROWS_PER_FILE, StagedFile},
-    payments::{decoder::BATCH_ROWS, schema::FILE_SCHEMA},
+    lake::{self, StagedFile, Waiting},
+    payments::schema::FILE_SCHEMA,
 };
 
-/// Rows that wait at most until their month has enough of them for a file.
-const ROWS_WAITING: usize = 2 * ROWS_PER_FILE;
+/// Bytes of rows that wait at most until their month has enough of them for a file.
+const BYTES_WAITING: usize = 192 << 20;
 
 /// Rows of one month that become a file.
 struct Job {
@@ -33,7 +35,7 @@ struct Job {
 }
 
 /// Writes the rows of `batches` below `folder`, all of them on disk when this returns. A month has one file, unless it has
-/// more than [`ROWS_PER_FILE`] rows or the upload jumps between many large months.
+/// more rows than a file may have, or the upload jumps between many large months.
 pub(super) fn stage(
     batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
     folder: &Folder,
@@ -41,9 +43,15 @@ pub(super) fn stage(
 ) -> Result<Vec<StagedFile>, IngestError> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let (jobs, queue) = mpsc::sync_channel(0);
-    let queue = Mutex::new(queue);
+    let queue = Arc::new(Mutex::new(queue));
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| write_jobs(&queue, folder, project))).collect();
+        let work = || {
+            // The workers alone hold the queue, so that sending fails, rather than waits, when none of them is left.
+            let queue = queue.clone();
+            scope.spawn(move || write_jobs(&queue, folder, project))
+        };
+        let workers: Vec<_> = (0..workers).map(|_| work()).collect();
+        drop(queue);
         // The queue closes when `split` ends, however it ends, and then the workers do.
         let split = split(batches, |job| jobs.send(job).map_err(|_| IngestError::Stopped));
         drop(jobs);
@@ -52,7 +60,10 @@ pub(super) fn stage(
             staged.extend(worker.join().map_err(|_| IngestError::Stopped)??);
         }
         split?;
-        staged.sort_by(|a: &StagedFile, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
+        if let Some(folder) = staged.first().and_then(|staged: &StagedFile| staged.file.path.parent()) {
+            durable::sync_dir(folder).map_err(IngestError::io("staging rows"))?;
+        }
+        staged.sort_by(|a, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
         Ok(staged)
     })
 }
@@ -81,52 +92,35 @@ fn split(
     batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
     mut send: impl FnMut(Job) -> Result<(), IngestError>,
 ) -> Result<(), IngestError> {
-    let mut waiting: BTreeMap<Month, (Vec<RecordBatch>, usize)> = BTreeMap::new();
+    let mut waiting: BTreeMap<Month, Waiting> = BTreeMap::new();
     let mut numbers: BTreeMap<Month, usize> = BTreeMap::new();
-    let mut total = 0;
-    let mut flush = |month: Month, (batches, _)| {
+    let mut flush = |month: Month, rows: &mut Waiting| {
         let number = numbers.entry(month).or_default();
         *number += 1;
-        send(Job { month, number: *number, batches })
+        send(Job { month, number: *number, batches: rows.take() })
     };
     for batch in batches {
         for (month, part) in by_month(&batch?)? {
-            let (parts, rows) = waiting.entry(month).or_default();
-            *rows += part.num_rows();
-            total += part.num_rows();
-            parts.push(part);
-            let full = *rows + BATCH_ROWS > ROWS_PER_FILE;
-            let due = if full { Some(month) } else { largest(&waiting).filter(|_| total > ROWS_WAITING) };
-            if let Some(month) = due
-                && let Some(rows) = waiting.remove(&month)
-            {
-                total -= rows.1;
+            let rows = waiting.entry(month).or_default();
+            if !rows.has_room_for(&part) {
                 flush(month, rows)?;
             }
+            rows.push(part);
+        }
+        while waiting.values().map(Waiting::bytes).sum::<usize>() > BYTES_WAITING {
+            let largest = waiting.iter_mut().max_by_key(|(_, rows)| rows.bytes());
+            let Some((month, rows)) = largest else { break };
+            flush(*month, rows)?;
         }
     }
-    waiting.into_iter().try_for_each(|(month, rows)| flush(month, rows))
-}
-
-fn largest(waiting: &BTreeMap<Month, (Vec<RecordBatch>, usize)>) -> Option<Month> {
-    waiting.iter().max_by_key(|(_, (_, rows))| *rows).map(|(month, _)| *month)
+    let mut rest = waiting.iter_mut().filter(|(_, rows)| rows.bytes() > 0);
+    rest.try_for_each(|(month, rows)| flush(*month, rows))
 }
 
 /// The rows of each month of a batch, in their order.
 fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestError> {
-    let at = FILE_SCHEMA.index_of("paid_at")?;
-    let paid_at = batch.column(at).as_primitive::<TimestampMicrosecondType>().values();
     let mut months: BTreeMap<Month, Vec<u32>> = BTreeMap::new();
-    let mut current: Option<(Month, std::ops::Range<i64>)> = None;
-    for (row, micros) in (0..).zip(paid_at.iter()) {
-        let month = match &current {
-            Some((month, range)) if range.contains(micros) => *month,
-            _ => {
-                let month = Month::of_micros(*micros);
-                current = Some((month, month.start_micros()..month.end_micros()));
-                month
-            }
-        };
+    for (row, month) in (0..).zip(months_of_rows(batch)?) {
         months.entry(month).or_default().push(row);
     }
     if months.len() == 1 {
@@ -134,4 +128,20 @@ fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestErro
     }
     let part = |(month, rows)| Ok((month, take_record_batch(batch, &UInt32Array::from(rows))?));
     months.into_iter().map(part).collect()
+}
+
+/// The month of each row of a batch.
+pub(super) fn months_of_rows(batch: &RecordBatch) -> Result<impl Iterator<Item = Month>, IngestError> {
+    let at = FILE_SCHEMA.index_of("paid_at")?;
+    let paid_at = batch.column(at).as_primitive::<TimestampMicrosecondType>().values();
+    // Payments mostly follow one another, so the calendar is asked only where the month changes.
+    let mut current: Option<(Month, Range<i64>)> = None;
+    Ok(paid_at.iter().map(move |micros| match &current {
+        Some((month, instants)) if instants.contains(micros) => *month,
+        _ => {
+            let month = Month::of_micros(*micros);
+            current = Some((month, month.start_micros()..month.end_micros()));
+            month
+        }
+    }))
 }

@@ -9,169 +9,131 @@ use std::{
     sync::Arc,
 };
 
-use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
 
 use super::{
-    LakeError, LakeFile,
+    LakeError, LakeFile, RowSet,
     file::{self, Part},
-    place::StagedFile,
 };
 use crate::payments::identity::{Identity, identities, payment_ids};
 
 /// IDs that are looked up at a time: what bounds the memory of a look-up.
 const IDS_AT_A_TIME: usize = 1_000_000;
 
-/// Rows of a file, by their numbers from 0.
-#[derive(Debug, Default)]
-pub(super) struct RowSet {
-    marks: Vec<bool>,
-    rows: u64,
+/// Whether any payment ID of the files `staged` stands in `existing`, the files of their project. Most uploads meet nothing,
+/// and then nothing but IDs is read.
+pub(super) fn any_known<'a>(
+    root: &Path,
+    existing: &[Arc<LakeFile>],
+    staged: impl Iterator<Item = &'a Path>,
+) -> Result<bool, LakeError> {
+    let mut ids: HashSet<u128> = HashSet::new();
+    let mut staged = staged.peekable();
+    while let Some(path) = staged.next() {
+        for batch in read_ids(path)? {
+            ids.extend(payment_ids(&batch?)?);
+        }
+        if ids.len() < IDS_AT_A_TIME && staged.peek().is_some() {
+            continue;
+        }
+        for lake_file in existing {
+            for batch in read_ids(&root.join(&lake_file.path))? {
+                if payment_ids(&batch?)?.iter().any(|id| ids.contains(id)) {
+                    return Ok(true);
+                }
+            }
+        }
+        ids.clear();
+    }
+    Ok(false)
 }
 
-impl RowSet {
-    fn insert(&mut self, row: usize) {
-        if self.marks.len() <= row {
-            self.marks.resize(row + 1, false);
-        }
-        self.rows += u64::from(!std::mem::replace(&mut self.marks[row], true));
-    }
+fn read_ids(path: &Path) -> Result<ParquetRecordBatchReader, LakeError> {
+    file::read(path, Part { column: Some("payment_id"), ..Part::default() })
+}
 
-    pub(super) fn contains(&self, row: usize) -> bool {
-        self.marks.get(row).copied().unwrap_or(false)
-    }
+/// Some rows of an upload, one after the other: of which of its files, from which row on, and what they are.
+pub(super) struct Rows {
+    pub(super) file: usize,
+    pub(super) first_row: usize,
+    pub(super) identities: Vec<Identity>,
 }
 
 /// What the rows of an upload meet.
 #[derive(Debug, Default)]
 pub(super) struct Collisions {
-    /// By the index of a staged file: rows that the lake has already, to the letter.
+    /// By the number of the upload's file: rows that the lake has already, to the letter.
     pub(super) duplicates: HashMap<usize, RowSet>,
     /// By the path of a file of the lake: rows that the upload replaces.
     pub(super) replaced: HashMap<String, RowSet>,
 }
 
-/// Identities of rows of an upload, which names them as it likes: by a file's index and the row's number in it.
-pub(super) type Rows = Vec<(usize, usize, Identity)>;
-
-/// The rows that are looked up at a time, by ID: their names and contents.
-type Known = HashMap<u128, (usize, usize, u128)>;
+/// Where an ID stands in the upload, and with which content.
+struct Known {
+    file: usize,
+    row: usize,
+    content: u128,
+}
 
 impl Collisions {
-    /// Looks for `staged` in `existing`, the files of their project. No payment ID stands in `staged` twice.
-    pub(super) fn of_staged(root: &Path, existing: &[Arc<LakeFile>], staged: &[StagedFile]) -> Result<Self, LakeError> {
-        let mut found = Self::default();
-        let mut ids = HashSet::new();
-        let mut first = 0;
-        for (index, next) in staged.iter().enumerate() {
-            for_each_id(&next.file.path, |_, id| {
-                ids.insert(id);
-            })?;
-            if ids.len() < IDS_AT_A_TIME && index + 1 < staged.len() {
-                continue;
-            }
-            // Most uploads meet nothing, and then nothing but IDs is read.
-            let mut met = HashSet::new();
-            for lake_file in existing {
-                for_each_id(&root.join(&lake_file.path), |_, id| met.extend(ids.get(&id)))?;
-            }
-            if !met.is_empty() {
-                let rows = (first..=index).map(|index| rows_with(&staged[index], index, &met));
-                found.look_up(root, existing, rows)?;
-            }
-            ids.clear();
-            first = index + 1;
-        }
-        Ok(found)
-    }
-
     /// Looks for `rows` in `existing`, the files of their project. No payment ID stands in `rows` twice.
-    pub(super) fn of_rows(
+    pub(super) fn find(
         root: &Path,
         existing: &[Arc<LakeFile>],
         rows: impl Iterator<Item = Result<Rows, LakeError>>,
     ) -> Result<Self, LakeError> {
         let mut found = Self::default();
-        found.look_up(root, existing, rows)?;
+        let mut known: HashMap<u128, Known> = HashMap::new();
+        let mut rows = rows.peekable();
+        while let Some(next) = rows.next() {
+            let Rows { file, first_row, identities } = next?;
+            known.extend(
+                (first_row..).zip(identities).map(|(row, Identity { id, content })| (id, Known { file, row, content })),
+            );
+            if known.len() >= IDS_AT_A_TIME || rows.peek().is_none() {
+                for lake_file in existing {
+                    found.compare(root, lake_file, &known)?;
+                }
+                known.clear();
+            }
+        }
         Ok(found)
     }
 
     /// How many rows are there already, and how many replace one that is there.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let sum = |sets: &mut dyn Iterator<Item = &RowSet>| sets.map(|set| set.rows).sum();
+        let sum = |sets: &mut dyn Iterator<Item = &RowSet>| sets.map(RowSet::count).sum();
         (sum(&mut self.duplicates.values()), sum(&mut self.replaced.values()))
     }
 
-    fn look_up(
-        &mut self,
-        root: &Path,
-        existing: &[Arc<LakeFile>],
-        rows: impl Iterator<Item = Result<Rows, LakeError>>,
-    ) -> Result<(), LakeError> {
-        let mut known = Known::new();
-        let mut rows = rows.peekable();
-        while let Some(next) = rows.next() {
-            known.extend(next?.into_iter().map(|(index, row, identity)| (identity.id, (index, row, identity.content))));
-            if known.len() >= IDS_AT_A_TIME || rows.peek().is_none() {
-                for lake_file in existing {
-                    self.compare(root, lake_file, &known)?;
-                }
-                known.clear();
-            }
-        }
-        Ok(())
-    }
-
-    fn compare(&mut self, root: &Path, lake_file: &LakeFile, known: &Known) -> Result<(), LakeError> {
+    fn compare(&mut self, root: &Path, lake_file: &LakeFile, known: &HashMap<u128, Known>) -> Result<(), LakeError> {
         let path = root.join(&lake_file.path);
         let mut hits = Vec::new();
-        let rows = for_each_id(&path, |row, id| {
-            if known.contains_key(&id) {
-                hits.push(row);
+        let mut rows = 0;
+        for batch in read_ids(&path)? {
+            for id in payment_ids(&batch?)? {
+                if known.contains_key(&id) {
+                    hits.push(rows);
+                }
+                rows += 1;
             }
-        })?;
+        }
         if hits.is_empty() {
             return Ok(());
         }
-        let selection = RowSelection::from_consecutive_ranges(hits.iter().map(|row| *row..row + 1), rows);
-        let mut numbers = hits.into_iter();
-        for batch in file::read(&path, Part { rows: Some(selection), ..Part::default() })? {
-            for (there, number) in identities(&batch?)?.into_iter().zip(numbers.by_ref()) {
+        let ranges = hits.iter().map(|row| *row..*row + 1);
+        let selection = Some(RowSelection::from_consecutive_ranges(ranges, rows));
+        let mut hits = hits.iter();
+        for batch in file::read(&path, Part { rows: selection, ..Part::default() })? {
+            for (there, row) in identities(&batch?)?.into_iter().zip(hits.by_ref()) {
                 match known.get(&there.id) {
-                    Some((index, row, content)) if *content == there.content => {
-                        self.duplicates.entry(*index).or_default().insert(*row);
+                    Some(known) if known.content == there.content => {
+                        self.duplicates.entry(known.file).or_default().insert(known.row);
                     }
-                    Some(_) => self.replaced.entry(lake_file.path.clone()).or_default().insert(number),
-                    None => {}
+                    _ => self.replaced.entry(lake_file.path.clone()).or_default().insert(*row),
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Hands over the payment IDs of a file, hashed as `payments::identity` does, with the numbers of their rows; gives the
-/// count of its rows.
-fn for_each_id(path: &Path, mut each: impl FnMut(usize, u128)) -> Result<usize, LakeError> {
-    let mut row = 0;
-    for batch in file::read(path, Part { column: Some("payment_id"), ..Part::default() })? {
-        for id in payment_ids(&batch?)? {
-            each(row, id);
-            row += 1;
-        }
-    }
-    Ok(row)
-}
-
-/// The rows of a staged file whose IDs are among `wanted`.
-fn rows_with(staged: &StagedFile, index: usize, wanted: &HashSet<u128>) -> Result<Rows, LakeError> {
-    let mut rows = Rows::new();
-    let mut first = 0;
-    for batch in file::read(&staged.file.path, Part::default())? {
-        let identities = identities(&batch?)?;
-        let end = first + identities.len();
-        let numbered = (first..end).zip(identities).filter(|(_, identity)| wanted.contains(&identity.id));
-        rows.extend(numbered.map(|(row, identity)| (index, row, identity)));
-        first = end;
-    }
-    Ok(rows)
 }

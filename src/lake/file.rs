@@ -29,13 +29,19 @@ use super::LakeError;
 use crate::{durable, payments::schema::FILE_SCHEMA};
 
 /// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
-pub const ROWS_PER_FILE: usize = 256 * 1024;
+pub(super) const ROWS_PER_FILE: usize = 256 * 1024;
 
 /// Rows of a row group at most: what one core reads at a time.
 const ROWS_PER_GROUP: usize = 128 * 1024;
 
-/// Rows that are gathered and handed to the encoder at a time.
-const ROWS_PER_WRITE: usize = 16 * 1024;
+/// Bytes of a file's rows in memory at most, for rows that are long.
+const BYTES_PER_FILE: usize = 128 << 20;
+
+/// Rows that are read, or gathered and handed to the encoder, at a time; fewer where they are long.
+const ROWS_PER_STEP: usize = 16 * 1024;
+
+/// Bytes of such rows, about.
+const BYTES_PER_STEP: usize = 16 << 20;
 
 /// Random by nature: a dictionary of them is larger than they are.
 const RANDOM_COLUMNS: [&str; 2] = ["payment_id", "reference_id"];
@@ -53,6 +59,7 @@ static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_max_row_group_bytes(Some(BYTES_PER_FILE))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(Some(sorted_by.to_vec()))
         .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
@@ -65,6 +72,49 @@ static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
     builder.build()
 });
 
+/// Rows that wait until they are enough for a file: bounded in number and in bytes.
+#[derive(Default)]
+pub struct Waiting {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Whether `batch` still goes into the same file.
+    #[must_use]
+    pub fn has_room_for(&self, batch: &RecordBatch) -> bool {
+        self.rows == 0
+            || (self.rows + batch.num_rows() <= ROWS_PER_FILE
+                && self.bytes + batch.get_array_memory_size() <= BYTES_PER_FILE)
+    }
+
+    pub fn push(&mut self, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.rows += batch.num_rows();
+            self.bytes += batch.get_array_memory_size();
+            self.batches.push(batch);
+        }
+    }
+
+    /// The bytes that wait.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives the rows that wait, and waits for others.
+    pub fn take(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(self).batches
+    }
+}
+
+/// How many rows to take at a time, of so many rows with so many bytes.
+fn rows_per_step(rows: usize, bytes: usize) -> usize {
+    let row_bytes = bytes / rows.max(1) + 1;
+    (BYTES_PER_STEP / row_bytes).clamp(1, ROWS_PER_STEP)
+}
+
 /// A file that was written and is on disk.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -76,6 +126,15 @@ pub struct Written {
 /// Writes `batches`, of [`FILE_SCHEMA`], as a new file at `path`, sorted by meter, then time, then payment ID. The file is
 /// on disk when this returns; its folder is not synced.
 pub fn write(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError> {
+    let written = write_new(path, batches);
+    if written.is_err() {
+        // Half a file is of no use, and on a full disk it is in the way.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+fn write_new(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError> {
     let io = |source| LakeError::Io { what: format!("writing {}", path.display()), source };
     if let Some(parent) = path.parent() {
         durable::create_dir_all(parent).map_err(io)?;
@@ -84,7 +143,8 @@ pub fn write(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError>
     let mut writer = ArrowWriter::try_new(file, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
     let order = sorted_order(batches);
     let sources: Vec<&RecordBatch> = batches.iter().collect();
-    for rows in order.chunks(ROWS_PER_WRITE) {
+    let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    for rows in order.chunks(rows_per_step(order.len(), bytes)) {
         writer.write(&interleave_record_batch(&sources, rows)?)?;
     }
     let file = writer.into_inner()?;
@@ -151,7 +211,11 @@ pub(super) struct Part<'a> {
 pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchReader, LakeError> {
     let file =
         File::open(path).map_err(|source| LakeError::Io { what: format!("opening {}", path.display()), source })?;
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(8 * 1024);
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let (rows, bytes) = builder.metadata().row_groups().iter().fold((0, 0), |(rows, bytes), group| {
+        (rows + to_usize(group.num_rows()), bytes + to_usize(group.total_byte_size()))
+    });
+    builder = builder.with_batch_size(rows_per_step(rows, bytes));
     if let Some(column) = part.column {
         let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
         builder = builder.with_projection(mask);
@@ -160,4 +224,8 @@ pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchRead
         builder = builder.with_row_selection(rows);
     }
     Ok(builder.build()?)
+}
+
+fn to_usize(count: i64) -> usize {
+    usize::try_from(count).unwrap_or_default()
 }

@@ -36,6 +36,8 @@ const CHECKPOINT_INTERVAL: u64 = 20;
 pub struct Change {
     /// The upload that it is for; kept in the commit itself, so that a crash straight after it can be resolved.
     pub upload: UploadId,
+    /// Of the upload's original, in hexadecimal: the log alone says which bytes its rows come from.
+    pub sha256: String,
     pub removed: Vec<Arc<LakeFile>>,
     pub added: Vec<LakeFile>,
 }
@@ -63,6 +65,13 @@ impl DeltaLog {
         Ok((Self { store }, snapshot))
     }
 
+    /// Reads anew which files are active.
+    pub(super) async fn read(&self) -> Result<Snapshot, LakeError> {
+        let mut table = DeltaTable::new(self.store.clone());
+        table.load().await?;
+        read_snapshot(&table).await
+    }
+
     /// Writes `change` as version `version`, which must be the next one.
     pub(super) async fn commit(&self, version: u64, change: &Change) -> Result<(), LakeError> {
         let now = Utc::now().timestamp_millis();
@@ -74,7 +83,10 @@ impl DeltaLog {
             partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
             predicate: None,
         };
-        let metadata = HashMap::from([("wattlake.upload".to_owned(), Value::from(change.upload.as_str()))]);
+        let metadata = HashMap::from([
+            ("wattlake.upload".to_owned(), Value::from(change.upload.as_str())),
+            ("wattlake.sha256".to_owned(), Value::from(change.sha256.as_str())),
+        ]);
         let number = i64::try_from(version).map_err(|_| LakeError::Layout(format!("version {version}")))?;
         let transaction = Transaction::new_with_last_update(change.upload.as_str(), number, Some(now));
         let data = CommitData::new(actions, operation, metadata, vec![transaction]);

@@ -1,7 +1,7 @@
 //! Rewrites rows of a partition as new sorted files: the one function behind a corrected row and compaction, and later
 //! a deleted upload.
 
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -9,9 +9,8 @@ use arrow::{
 };
 
 use super::{
-    LakeError, LakeFile,
-    collisions::RowSet,
-    file::{self, Part, ROWS_PER_FILE},
+    LakeError, LakeFile, RowSet,
+    file::{self, Part, Waiting},
 };
 use crate::ids::{Month, ProjectSlug};
 
@@ -31,33 +30,20 @@ pub(super) fn materialise(
     inputs: &[Input<'_>],
 ) -> Result<Vec<LakeFile>, LakeError> {
     let mut output = Output { root, project, month, files: Vec::new() };
-    let mut waiting = Vec::new();
-    let mut rows = 0;
-    for input in inputs {
-        let mut first = 0;
-        for batch in file::read(input.path, Part::default())? {
-            let batch = batch?;
-            let numbers = first..first + batch.num_rows();
-            first = numbers.end;
-            let batch = kept(batch, numbers, input.without)?;
-            rows += batch.num_rows();
-            if rows > ROWS_PER_FILE && !waiting.is_empty() {
-                output.write(&std::mem::take(&mut waiting))?;
-                rows = batch.num_rows();
-            }
-            waiting.push(batch);
+    match output.rewrite(inputs) {
+        Ok(()) => Ok(output.files),
+        Err(error) => {
+            super::discard(root, &output.files);
+            Err(error)
         }
     }
-    if rows > 0 {
-        output.write(&waiting)?;
-    }
-    Ok(output.files)
 }
 
-/// The rows of a batch, which have the numbers `numbers` in their file, but for some.
-fn kept(batch: RecordBatch, numbers: Range<usize>, without: Option<&RowSet>) -> Result<RecordBatch, LakeError> {
+/// The rows of a batch that begins with the file's row `first_row`, but those of `without`.
+fn kept(batch: RecordBatch, first_row: usize, without: Option<&RowSet>) -> Result<RecordBatch, LakeError> {
     let Some(without) = without else { return Ok(batch) };
-    let keep: BooleanArray = numbers.map(|row| Some(!without.contains(row))).collect();
+    let rows = first_row..first_row + batch.num_rows();
+    let keep: BooleanArray = rows.map(|row| Some(!without.contains(row))).collect();
     Ok(filter_record_batch(&batch, &keep)?)
 }
 
@@ -69,6 +55,27 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    fn rewrite(&mut self, inputs: &[Input<'_>]) -> Result<(), LakeError> {
+        let mut waiting = Waiting::default();
+        for input in inputs {
+            let mut next_row = 0;
+            for batch in file::read(input.path, Part::default())? {
+                let batch = batch?;
+                let first_row = next_row;
+                next_row += batch.num_rows();
+                let batch = kept(batch, first_row, input.without)?;
+                if !waiting.has_room_for(&batch) {
+                    self.write(&waiting.take())?;
+                }
+                waiting.push(batch);
+            }
+        }
+        match waiting.take() {
+            rest if rest.is_empty() => Ok(()),
+            rest => self.write(&rest),
+        }
+    }
+
     fn write(&mut self, batches: &[RecordBatch]) -> Result<(), LakeError> {
         let name = uuid::Uuid::now_v7().simple().to_string();
         let path = super::partition_path(self.project, self.month, &name);

@@ -5,6 +5,7 @@ mod file;
 mod log;
 mod materialise;
 mod place;
+mod row_set;
 pub mod scan;
 pub mod snapshot;
 mod store;
@@ -19,9 +20,10 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::{
-    file::{ROWS_PER_FILE, Written, write},
+    file::{Waiting, Written, write},
     log::Change,
     place::{Placement, StagedFile, count, place},
+    row_set::RowSet,
     snapshot::{LakeFile, Snapshot},
 };
 use crate::{
@@ -105,6 +107,15 @@ fn sync_folder_of(path: &Path) -> Result<(), LakeError> {
         .map_err(|source| LakeError::Io { what: format!("syncing the folder of {}", path.display()), source })
 }
 
+/// Removes files that no commit has. Where that fails, they are only in the way: the log says what belongs to the lake.
+fn discard(root: &Path, files: &[LakeFile]) {
+    for file in files {
+        if let Err(error) = std::fs::remove_file(root.join(&file.path)) {
+            tracing::warn!(path = file.path, %error, "a file that was not committed is left in the lake's folder");
+        }
+    }
+}
+
 /// The table of payments: its current snapshot, and the one place that changes it.
 pub struct Lake {
     root: PathBuf,
@@ -156,16 +167,30 @@ impl Lake {
     }
 
     /// Makes `change` the next version. The files that it adds are in place and on disk already.
-    pub async fn commit(&self, change: Change) -> Result<Arc<Snapshot>, LakeError> {
+    pub async fn commit(&self, change: &Change) -> Result<Arc<Snapshot>, LakeError> {
         let _turn = self.committing.lock().await;
         let before = self.snapshot();
         let version = before.version + 1;
-        self.log.commit(version, &change).await?;
-        let after = Arc::new(before.after(version, &change.removed, &change.added));
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
+        if let Err(error) = self.log.commit(version, change).await {
+            // The entry may be there all the same, ours or another program's: only the log knows what is in it.
+            self.publish(self.log.read().await?);
+            return Err(error);
+        }
+        let after = self.publish(before.after(version, &change.removed, &change.added));
         let log = self.log.clone();
         tokio::spawn(async move { log.checkpoint_if_due(version).await });
         Ok(after)
+    }
+
+    /// Removes files that were placed for a change which no commit has.
+    pub fn discard(&self, placed: &[LakeFile]) {
+        discard(&self.root, placed);
+    }
+
+    fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
+        snapshot
     }
 
     /// The version that committed `upload`, or `None` if none did.

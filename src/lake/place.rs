@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, error::ArrowError};
 
 use super::{
     LakeError, LakeFile, Snapshot,
-    collisions::Collisions,
-    file::{ROWS_PER_FILE, Written},
+    collisions::{self, Collisions, Rows},
+    discard,
+    file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
     partition_path,
 };
@@ -58,9 +59,11 @@ pub fn place(
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     // The first upload of a project meets nothing, and need not be read again.
-    let collisions = match &existing[..] {
-        [] => Collisions::default(),
-        existing => Collisions::of_staged(root, existing, staged)?,
+    let paths = staged.iter().map(|staged| staged.file.path.as_path());
+    let collisions = if existing.is_empty() || !collisions::any_known(root, &existing, paths)? {
+        Collisions::default()
+    } else {
+        Collisions::find(root, &existing, staged_rows(staged))?
     };
     let rows: u64 = staged.iter().map(|staged| staged.file.rows).sum();
     let (duplicate, corrected) = collisions.counts();
@@ -74,11 +77,11 @@ pub fn place(
     let months: BTreeSet<Month> = coming.keys().copied().chain(losing).collect();
     for month in months {
         let coming = coming.get(&month).map_or(&[][..], Vec::as_slice);
-        Partition { root, project, month, upload, staged, collisions: &collisions }.place(
-            coming,
-            snapshot.files(project, month),
-            &mut placement,
-        )?;
+        let partition = Partition { root, project, month, upload, staged, collisions: &collisions };
+        if let Err(error) = partition.place(coming, snapshot.files(project, month), &mut placement) {
+            discard(root, &placement.added);
+            return Err(error);
+        }
     }
     Ok(placement)
 }
@@ -92,15 +95,32 @@ pub fn count(
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     let mut rows = 0;
-    let identified = batches.map(|batch| {
-        let first = rows;
+    let identified = batches.enumerate().map(|(file, batch)| {
         let identities = identities(&batch?)?;
-        rows += identities.len();
-        Ok((first..).zip(identities).map(|(row, identity)| (0, row, identity)).collect())
+        rows += identities.len() as u64;
+        Ok(Rows { file, first_row: 0, identities })
     });
-    let collisions = Collisions::of_rows(root, &existing, identified)?;
+    let collisions = Collisions::find(root, &existing, identified)?;
     let (duplicate, corrected) = collisions.counts();
-    Ok(Placement { new: rows as u64 - duplicate - corrected, corrected, duplicate, ..Placement::default() })
+    Ok(Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() })
+}
+
+/// The identities of staged rows, batch by batch.
+fn staged_rows(staged: &[StagedFile]) -> impl Iterator<Item = Result<Rows, LakeError>> {
+    staged.iter().enumerate().flat_map(|(index, staged)| {
+        let (batches, failed) = match file::read(&staged.file.path, Part::default()) {
+            Ok(batches) => (Some(batches), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let mut next_row = 0;
+        let rows = move |batch: Result<RecordBatch, ArrowError>| {
+            let identities = identities(&batch?)?;
+            let first_row = next_row;
+            next_row += identities.len();
+            Ok(Rows { file: index, first_row, identities })
+        };
+        batches.into_iter().flatten().map(rows).chain(failed)
+    })
 }
 
 struct Partition<'a> {

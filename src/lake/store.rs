@@ -55,7 +55,7 @@ impl ObjectStore for DurableStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(Parts { store: self.clone(), location: location.clone(), parts: Vec::new() }))
+        Ok(Box::new(Parts { store: self.clone(), location: location.clone(), payloads: Vec::new() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -104,23 +104,23 @@ impl ObjectStore for DurableStore {
 struct Parts {
     store: DurableStore,
     location: Path,
-    parts: Vec<PutPayload>,
+    payloads: Vec<PutPayload>,
 }
 
 #[async_trait]
 impl MultipartUpload for Parts {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.parts.push(data);
+        self.payloads.push(data);
         Box::pin(std::future::ready(Ok(())))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let payload = self.parts.drain(..).flat_map(|part| part.iter().cloned().collect::<Vec<_>>()).collect();
+        let payload = self.payloads.drain(..).flat_map(|part| part.iter().cloned().collect::<Vec<_>>()).collect();
         self.store.write(&self.location, payload, true).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
+        self.payloads.clear();
         Ok(())
     }
 }

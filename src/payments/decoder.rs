@@ -16,7 +16,7 @@ use super::{
 use crate::ids::UploadId;
 
 /// Records of a batch at most.
-pub const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 
 /// Bytes of records after which a batch ends before it has [`BATCH_ROWS`], so that memory stays flat for long rows too.
 const BATCH_BYTES: usize = 8 << 20;
@@ -107,6 +107,8 @@ pub struct Decoder<R: Read> {
     limits: Limits,
     read: u64,
     rejected: u64,
+    /// What ended the reading, held back until what came before it is given out.
+    ended_by: Option<DecodeError>,
 }
 
 impl<R: Read> Decoder<R> {
@@ -130,7 +132,7 @@ impl<R: Read> Decoder<R> {
             return Err(refused(1, 0, code::EMPTY_FILE, message));
         };
         let layout = Layout::read(&header).map_err(DecodeError::File)?;
-        Ok(Self { records, rows: RowDecoder::new(layout, context), limits, read: 0, rejected: 0 })
+        Ok(Self { records, rows: RowDecoder::new(layout, context), limits, read: 0, rejected: 0, ended_by: None })
     }
 
     /// The file's own header row, in order.
@@ -141,15 +143,27 @@ impl<R: Read> Decoder<R> {
     /// The next records, at most [`BATCH_ROWS`]; none at the end of the file.
     ///
     /// # Errors
-    /// [`DecodeError::File`] where the file cannot be read on; what came before is then void.
+    /// [`DecodeError::File`] where the file cannot be read on, once all before that place is given out. Its good rows are
+    /// then void, because the file as a whole is refused; its rejected rows still tell what is wrong with it.
     pub fn next_batch(&mut self) -> Result<Option<DecodedBatch>, DecodeError> {
+        if let Some(error) = self.ended_by.take() {
+            return Err(error);
+        }
         let (mut lines, mut bytes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         let mut size = 0;
         while lines.len() + rejected.len() < BATCH_ROWS && size < BATCH_BYTES {
-            let Some(record) = self.records.next()? else { break };
+            let record = match self.records.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(error) => {
+                    self.ended_by = Some(error.into());
+                    break;
+                }
+            };
             if self.read == self.limits.rows {
                 let message = format!("the file has more than {} rows; split it", self.limits.rows);
-                return Err(refused(record.line, record.byte, code::TOO_MANY_ROWS, message));
+                self.ended_by = Some(refused(record.line, record.byte, code::TOO_MANY_ROWS, message));
+                break;
             }
             self.read += 1;
             size += record.bytes().len();
@@ -163,6 +177,12 @@ impl<R: Read> Decoder<R> {
                     rejected.push(reject(&record, errors));
                 }
             }
+        }
+        if lines.is_empty()
+            && rejected.is_empty()
+            && let Some(error) = self.ended_by.take()
+        {
+            return Err(error);
         }
         if self.read == 0 {
             let message = "the file has a header and no rows".to_owned();

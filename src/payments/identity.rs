@@ -68,6 +68,12 @@ pub fn payment_ids(batch: &RecordBatch) -> Result<Vec<u128>, ArrowError> {
     Ok(ids.as_string::<i32>().iter().map(|id| hash(id.unwrap_or_default().as_bytes())).collect())
 }
 
+/// The hash of one payment ID, as [`identities`] gives it.
+#[must_use]
+pub fn payment_id(id: &str) -> u128 {
+    hash(id.as_bytes())
+}
+
 /// A column, downcast once.
 enum Values {
     Text(arrow::array::StringArray),

@@ -103,6 +103,16 @@ fn a_wrong_setting_ends_with_2_and_names_it() {
     assert_eq!(run(folder.path(), &["serve", "--no-such-flag"]).status.code(), Some(2));
 }
 
+#[tokio::test]
+async fn a_second_server_on_one_folder_is_refused_and_says_why() {
+    let server = crate::harness::TestServer::start().await;
+    let output = run(server.folder.path(), &["serve", "--data-dir", ".", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(4));
+    let told = stderr(&output);
+    assert!(told.starts_with("wattlake: another server runs on "), "{told}");
+    assert!(told.lines().next().unwrap().ends_with("take another folder with --data-dir"), "{told}");
+}
+
 #[test]
 fn an_address_that_is_taken_is_said_in_one_line_and_ends_with_6() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,16 +3,21 @@
 use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode, header,
+    multipart::{Form, Part},
+};
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 use wattlake::{
     access::Role,
     catalog::{Catalog, NewKey},
     config::{Config, Sources},
+    lake::Lake,
     server::Server,
 };
 
@@ -20,8 +25,10 @@ use wattlake::{
 pub struct TestServer {
     pub address: String,
     pub catalog: Catalog,
+    pub lake: Arc<Lake>,
     pub folder: tempfile::TempDir,
     pub admin: NewKey,
+    pub config: Config,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -37,14 +44,27 @@ impl TestServer {
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
         change(&mut config);
-        config.listen = "127.0.0.1:0".to_owned();
-        let server = Server::start(config).await.unwrap();
-        let catalog = server.state.catalog.clone();
-        let admin = catalog.create_key("test", Role::Admin).await.unwrap();
+        "127.0.0.1:0".clone_into(&mut config.listen);
+        let server = Server::start(config.clone()).await.unwrap();
+        let admin = server.state.catalog.create_key("test", Role::Admin).await.unwrap();
+        Self::serve(server, folder, config, admin)
+    }
+
+    fn serve(server: Server, folder: tempfile::TempDir, config: Config, admin: NewKey) -> Self {
+        let (catalog, lake) = (server.state.catalog.clone(), server.state.lake.clone());
         let address = server.address.clone();
-        let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server.run_until(async { drop(stopped.await) }));
-        Self { address, catalog, folder, admin, stop: Some(stop), served }
+        let (stop, told_to_stop) = oneshot::channel();
+        let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
+        Self { address, catalog, lake, folder, admin, config, stop: Some(stop), served: running }
+    }
+
+    /// Stops, and starts again on the same folder, with the same key.
+    pub async fn restarted(mut self) -> Self {
+        self.begin_stop();
+        let Self { folder, admin, config, served, .. } = self;
+        served.await.unwrap();
+        let server = Server::start(config.clone()).await.unwrap();
+        Self::serve(server, folder, config, admin)
     }
 
     pub fn admin(&self) -> Admin<'_> {
@@ -94,6 +114,40 @@ impl Admin<'_> {
         Answer::of(self.request(Method::PATCH, path).json(&body).send().await.unwrap()).await
     }
 
+    /// Sends a file as a form.
+    pub async fn upload(&self, upload: &Upload) -> Answer {
+        Answer::of(self.request(Method::POST, "/v1/uploads").multipart(upload.form()).send().await.unwrap()).await
+    }
+
+    /// Uploads a file that must be taken in, and gives its record.
+    #[track_caller]
+    pub fn commit(&self, upload: &Upload) -> impl Future<Output = Value> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = self.upload(upload).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{caller}: {}", answer.text);
+            answer.body
+        }
+    }
+
+    /// Columns of a metric's rows with a space between, as its CSV has them, where amounts are exact.
+    pub async fn figures(&self, metric: &str, columns: &str) -> Vec<String> {
+        let joint = if metric.contains('?') { '&' } else { '?' };
+        let answer = self.get(&format!("/v1/metrics/{metric}{joint}format=csv")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let mut reader = csv::Reader::from_reader(answer.text.as_bytes());
+        let header = reader.headers().unwrap().clone();
+        let places: Vec<_> =
+            columns.split(' ').map(|column| header.iter().position(|name| name == column).expect(column)).collect();
+        let text = |row: csv::StringRecord| places.iter().map(|place| &row[*place]).collect::<Vec<_>>().join(" ");
+        reader.records().map(|row| text(row.unwrap())).collect()
+    }
+
+    /// The version that answers are from.
+    pub async fn lake_version(&self) -> u64 {
+        self.get("/v1/metrics/revenue_per_site").await.body["lake_version"].as_u64().unwrap()
+    }
+
     /// A project with the slug, in KES.
     pub async fn make_project(&self, slug: &str) {
         let answer = self.post("/v1/projects", project(slug)).await;
@@ -105,6 +159,76 @@ impl Admin<'_> {
 pub fn project(slug: &str) -> Value {
     serde_json::json!({"slug": slug, "name": "Kitobo", "kind": "mini_grid", "currency": "KES",
         "time_zone": "Africa/Nairobi", "country": "KE"})
+}
+
+/// The seed's columns, in its order.
+pub const HEADER: &str = "TIMESTAMP,ID,METER_ID,UTILITY_ID,CUSTOMER_ID,CUSTOMER NAME,TRANSACTION CHARGES,PAYMENT_SOURCE,\
+                          REFERENCE_ID,PAYMENT_AMOUNT,ACCOUNT_TYPE,STATUS,NOTES,LOCATION";
+
+/// A payment of 3 May 2024 under [`HEADER`].
+pub fn row(id: &str, amount: &str) -> String {
+    paid(id, "2024-05-03T10:00:00", amount, "SUCCESS")
+}
+
+pub fn paid(id: &str, at: &str, amount: &str, status: &str) -> String {
+    format!("{at},{id},00104,,C-{id},Amina Otieno,,M-PESA,,{amount},,{status},,Kitobo")
+}
+
+/// A file of such rows.
+pub fn file<T: AsRef<str>>(rows: &[T]) -> Vec<u8> {
+    let lines = rows.iter().map(AsRef::as_ref);
+    [HEADER].into_iter().chain(lines).flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+}
+
+/// A file, and what a form says about it.
+#[derive(Clone)]
+pub struct Upload {
+    pub fields: Vec<(String, String)>,
+    pub file_name: String,
+    pub file: Vec<u8>,
+}
+
+impl Upload {
+    pub fn new(project: &str, file: impl Into<Vec<u8>>) -> Self {
+        let fields = [("project", project), ("dataset_name", "05_2024_Kitobo")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { fields, file_name: "ELECTRICITY_PAYMENT.csv".to_owned(), file: file.into() }
+    }
+
+    /// With a field more, or another value of one.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self
+    }
+
+    pub fn part(&self) -> Part {
+        Part::bytes(self.file.clone()).file_name(self.file_name.clone())
+    }
+
+    pub fn fields(&self) -> Form {
+        self.fields.iter().cloned().fold(Form::new(), |form, (name, value)| form.text(name, value))
+    }
+
+    fn form(&self) -> Form {
+        self.fields().part("file", self.part())
+    }
+}
+
+/// The counts of a report, which add up: read, new, corrected, duplicate, rejected.
+#[track_caller]
+pub fn counts(report: &Value) -> [u64; 5] {
+    let count = |name: &str| report["counts"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"));
+    assert_eq!(count("accepted"), count("new") + count("corrected"), "{report}");
+    assert_eq!(count("read"), count("accepted") + count("duplicate") + count("rejected"), "{report}");
+    ["read", "new", "corrected", "duplicate", "rejected"].map(count)
 }
 
 /// Holds no key, or one that was made up.

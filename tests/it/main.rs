@@ -4,7 +4,14 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod cli;
+mod clients;
+mod corrections;
+mod defects;
 mod harness;
+mod metrics;
 mod projects;
+mod refusals;
 mod server;
 mod tidy;
+mod upload_records;
+mod uploads;

@@ -117,6 +117,8 @@ async fn only_configured_origins_may_read_answers() {
     let closed = TestServer::start().await;
     let request = closed.admin().request(Method::GET, "/v1/projects").header("origin", "https://a.org");
     assert!(!request.send().await.unwrap().headers().contains_key("access-control-allow-origin"));
+    let options = closed.admin().request(Method::OPTIONS, "/v1/projects").send().await.unwrap();
+    Answer::of(options).await.assert_problem(405, "wrong_method");
 }
 
 #[tokio::test]
@@ -215,6 +217,29 @@ fn sigterm_and_sigint_end_the_process_with_0() {
         process.signal(signal);
         assert_eq!(process.wait(), Some(0), "{signal}");
     }
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_request_under_way_end_and_then_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = stdout(&run(folder.path(), &["keys", "create", "--role", "admin", "--name", "ops"]));
+    let process = Process::serve(folder.path(), &[]);
+    let mut stream = TcpStream::connect(process.address.trim_start_matches("http://")).await.unwrap();
+    let body = crate::harness::project("late").to_string();
+    let head = format!(
+        "POST /v1/projects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        key.trim(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    process.signal("-TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(process.wait(), Some(0));
 }
 
 #[tokio::test]

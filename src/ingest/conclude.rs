@@ -1,0 +1,239 @@
+//! The second half of an upload, once its file is received and checked: it lands, or it is refused, or it was only a try.
+//!
+//! From the first word in the catalogue on, the order of steps makes every crash and every failure one that can be told
+//! apart later: the catalogue names the upload before its folder is kept; its files are on disk before the catalogue says
+//! `committing`; and only the lake's log says that it landed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{SubsecRound, Utc};
+
+use super::{
+    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder, report::Report, stage,
+};
+use crate::{
+    catalog::{OnError, UploadRecord, UploadStatus},
+    lake::{self, Change, LakeError, StagedFile},
+    payments::report::Counts,
+};
+
+/// Why an upload did not land.
+enum NotLanded {
+    /// It is certain that it did not, and it can be cleared away.
+    Failed(IngestError),
+    /// Not even the log could be asked. What is there stays; the next upload of the project, or the next start, settles it.
+    Unsettled(IngestError),
+}
+
+impl<E: Into<IngestError>> From<E> for NotLanded {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Ingest {
+    pub(super) async fn finish(
+        &self,
+        request: UploadRequest,
+        mut record: UploadRecord,
+        checked: Checked,
+        work: Arc<Work>,
+    ) -> Result<Outcome, IngestError> {
+        record.sha256.clone_from(&checked.original.sha256);
+        record.bytes = checked.original.bytes;
+        if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
+            return Ok(Outcome::Repeated(first));
+        }
+        let report = Report::of(&checked);
+        let refused = checked.unreadable
+            || checked.read == checked.rejected
+            || (checked.rejected > 0 && request.on_error == OnError::RejectFile);
+        if refused || request.dry_run {
+            return self.conclude_unplaced(&request, record, checked, report, refused, &work).await;
+        }
+        let folder = work.folder.clone();
+        let project = request.project.slug.clone();
+        let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
+        self.conclude_placed(&request, record, staged, report, &work).await
+    }
+
+    /// An upload that stays out of the lake: refused, or a dry run. Its counts say what its rows would have been.
+    async fn conclude_unplaced(
+        &self,
+        request: &UploadRequest,
+        mut record: UploadRecord,
+        checked: Checked,
+        mut report: Report,
+        refused: bool,
+        work: &Work,
+    ) -> Result<Outcome, IngestError> {
+        if checked.unreadable {
+            report.counts = Counts { read: checked.read, rejected: checked.read, ..Counts::default() };
+        } else {
+            let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
+            let project = request.project.slug.clone();
+            let (placement, months) = blocking(move || {
+                let mut months = BTreeSet::new();
+                let batches = checked.rows.into_batches()?.map(|batch| {
+                    let batch = batch?;
+                    months.extend(stage::months_of_rows(&batch)?);
+                    Ok(batch)
+                });
+                let batches = batches.map(|batch: Result<_, IngestError>| batch.map_err(LakeError::from_rows));
+                let placement = lake::count(lake.root(), &snapshot, &project, batches)?;
+                Ok((placement, months))
+            })
+            .await?;
+            report.months = months.iter().map(ToString::to_string).collect();
+            report.place(&placement);
+        }
+        record.report = report.to_json();
+        if request.dry_run {
+            return Ok(if refused { Outcome::Rejected(record) } else { Outcome::Checked(record) });
+        }
+        let _turn = self.lake.lock(&request.project.slug).await;
+        self.catalog.insert_upload(&record).await?;
+        if let Err(error) = self.keep(&record, work).await {
+            self.abandon(&record).await;
+            return Err(error);
+        }
+        record.status = UploadStatus::Rejected;
+        self.catalog.set_upload_status(&record.id, record.status, None).await?;
+        Ok(Outcome::Rejected(record))
+    }
+
+    /// An upload whose rows go into the lake.
+    async fn conclude_placed(
+        &self,
+        request: &UploadRequest,
+        mut record: UploadRecord,
+        staged: Vec<StagedFile>,
+        mut report: Report,
+        work: &Work,
+    ) -> Result<Outcome, IngestError> {
+        report.months = staged.iter().map(|staged| staged.month.to_string()).collect();
+        report.months.dedup();
+        let project = &request.project.slug;
+        let _turn = self.lake.lock(project).await;
+        // Whatever of this project is unfinished now was left by a failure: all that is under way holds the lock.
+        for left in self.catalog.unfinished_uploads().await? {
+            if left.projects.contains(project) {
+                self.settle(&left).await?;
+            }
+        }
+        // The same file twice at once: the second sees here that the first has landed.
+        if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
+            return Ok(Outcome::Repeated(first));
+        }
+        self.catalog.insert_upload(&record).await?;
+        let version = match self.land(request, &mut record, staged, &mut report, work).await {
+            Ok(version) => version,
+            Err(NotLanded::Unsettled(error)) => return Err(error),
+            Err(NotLanded::Failed(error)) => {
+                self.abandon(&record).await;
+                return Err(error);
+            }
+        };
+        // As the catalogue keeps it, so that the answer now and the record later say the same.
+        let at = Utc::now().trunc_subsecs(6);
+        if let Err(error) = self.catalog.set_upload_committed(&record.id, version, at, &record.report).await {
+            // The log has it, so it is true; the catalogue follows when it is settled.
+            tracing::error!(upload = %record.id, %error, "the catalogue does not know yet that an upload landed");
+        }
+        record.status = UploadStatus::Committed;
+        record.committed_at = Some(at);
+        record.lake_version = Some(version);
+        Ok(Outcome::Committed(record))
+    }
+
+    /// Keeps the upload, places its rows and commits them. Gives the version of the lake that has them.
+    async fn land(
+        &self,
+        request: &UploadRequest,
+        record: &mut UploadRecord,
+        mut staged: Vec<StagedFile>,
+        report: &mut Report,
+        work: &Work,
+    ) -> Result<u64, NotLanded> {
+        // From its record on, the project's currency is fixed; until then it may have changed under the rows.
+        let project = request.project.slug.clone();
+        let now = self.catalog.project(&project).await?;
+        if now.is_none_or(|now| now.currency != request.project.currency) {
+            return Err(IngestError::CurrencyChanged.into());
+        }
+        let kept = self.keep(record, work).await?;
+        for staged in &mut staged {
+            if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
+                staged.file.path = kept.path().join(inside);
+            }
+        }
+        let (lake, snapshot, upload) = (self.lake.clone(), self.lake.snapshot(), record.id.clone());
+        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &upload, &staged)?)).await?;
+        report.place(&placement);
+        record.report = report.to_json();
+        let change = Change {
+            upload: record.id.clone(),
+            sha256: record.sha256.clone(),
+            removed: placement.removed,
+            added: placement.added,
+        };
+        let committing = self.catalog.set_upload_status(&record.id, UploadStatus::Committing, Some(&record.report));
+        if let Err(error) = committing.await {
+            self.lake.discard(&change.added);
+            return Err(error.into());
+        }
+        match self.lake.commit(&change).await {
+            Ok(snapshot) => Ok(snapshot.version),
+            Err(error) => match self.lake.version_of(&record.id).await {
+                Ok(Some(version)) => Ok(version),
+                Ok(None) => {
+                    self.lake.discard(&change.added);
+                    Err(error.into())
+                }
+                Err(_) => Err(NotLanded::Unsettled(error.into())),
+            },
+        }
+    }
+
+    async fn keep(&self, record: &UploadRecord, work: &Work) -> Result<Folder, IngestError> {
+        let (folder, data_dir, id) = (work.folder.clone(), self.data_dir.clone(), record.id.clone());
+        blocking(move || folder.keep(&data_dir, &id).map_err(IngestError::io("keeping the upload"))).await
+    }
+
+    /// Settles uploads that were under way when a process ended.
+    pub(super) async fn recover(&self) -> Result<(), IngestError> {
+        for upload in self.catalog.unfinished_uploads().await? {
+            self.settle(&upload).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides by the lake's log whether an upload that was left half way got there.
+    async fn settle(&self, upload: &UploadRecord) -> Result<(), IngestError> {
+        if let Some(version) = self.lake.version_of(&upload.id).await? {
+            tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
+            self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
+        } else {
+            tracing::warn!(upload = %upload.id, "an interrupted upload is not in the lake; its sender has to send it again");
+            self.abandon(upload).await;
+        }
+        Ok(())
+    }
+
+    /// Notes that an upload failed, and removes what was kept of it: nothing of it was promised.
+    async fn abandon(&self, record: &UploadRecord) {
+        if let Err(error) = self.catalog.set_upload_status(&record.id, UploadStatus::Failed, None).await {
+            // It is settled as failed later, and removed then.
+            tracing::error!(upload = %record.id, %error, "a failed upload could not be noted as failed");
+            return;
+        }
+        let kept = Folder::kept(&self.data_dir, &record.id);
+        let removed = blocking(move || {
+            kept.discard();
+            Ok(())
+        });
+        if removed.await.is_err() {
+            tracing::warn!(upload = %record.id, "the folder of a failed upload was not removed");
+        }
+    }
+}
