@@ -25,7 +25,7 @@ WITH amounts AS (
   GROUP BY project_id, local_period(paid_at, time_zone, $grain), currency, amount
 ), ranked AS (
   SELECT project_id, period, currency, amount, times,
-         sum(times) OVER (PARTITION BY project_id, period, currency ORDER BY amount) AS rank,
+         sum(times) OVER (PARTITION BY project_id, period, currency ORDER BY amount ROWS UNBOUNDED PRECEDING) AS rank,
          sum(times) OVER (PARTITION BY project_id, period, currency) AS total
   FROM amounts
 )

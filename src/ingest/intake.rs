@@ -4,6 +4,8 @@ use std::{
     fs::File,
     io::{self, BufWriter, Read, Write},
     path::Path,
+    sync::mpsc::{self, SyncSender},
+    thread::{self, JoinHandle},
 };
 
 use bytes::{Buf, Bytes};
@@ -13,14 +15,18 @@ use tokio::sync::mpsc::Receiver;
 /// zstd's fastest level: the original is kept, seldom read.
 const LEVEL: i32 = 1;
 
-/// Reads the chunks that the connection sends, and writes each one to the kept original as it passes. Blocks; it belongs on
-/// a thread of its own. An `Err` chunk ends the upload: the sender went away, or went over a limit.
+/// Chunks that wait at most to be hashed and compressed.
+const CHUNKS_WAITING: usize = 16;
+
+/// Reads the chunks that the connection sends. Blocks; it belongs on a thread of its own. Each chunk goes to a second
+/// thread as well, which hashes and keeps it, because that takes about as long as decoding. An `Err` chunk ends the upload:
+/// the sender went away, or went over a limit.
 pub(super) struct Intake {
     chunks: Receiver<io::Result<Bytes>>,
     current: Bytes,
-    hash: Sha256,
-    bytes: u64,
-    original: zstd::Encoder<'static, BufWriter<File>>,
+    keep: SyncSender<Bytes>,
+    /// None once it has ended.
+    keeper: Option<JoinHandle<io::Result<Kept>>>,
 }
 
 /// What passed through an [`Intake`], whole and on disk.
@@ -34,15 +40,17 @@ pub(super) struct Original {
 impl Intake {
     pub(super) fn new(chunks: Receiver<io::Result<Bytes>>, keep_at: &Path) -> io::Result<Self> {
         let original = zstd::Encoder::new(BufWriter::new(File::create_new(keep_at)?), LEVEL)?;
-        Ok(Self { chunks, current: Bytes::new(), hash: Sha256::new(), bytes: 0, original })
+        let (keep, waiting) = mpsc::sync_channel(CHUNKS_WAITING);
+        let kept = Kept { hash: Sha256::new(), bytes: 0, original };
+        let keeper = thread::Builder::new().name("keep-original".to_owned()).spawn(move || kept.with(&waiting))?;
+        Ok(Self { chunks, current: Bytes::new(), keep, keeper: Some(keeper) })
     }
 
     /// Takes in what the decoder left unread, and puts the original on disk.
     pub(super) fn finish(mut self) -> io::Result<Original> {
         io::copy(&mut self, &mut io::sink())?;
-        let file = self.original.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok(Original { sha256: hex::encode(self.hash.finalize()), bytes: self.bytes })
+        drop(self.keep);
+        join(self.keeper)?.finish()
     }
 }
 
@@ -53,12 +61,42 @@ impl Read for Intake {
                 None => return Ok(0),
                 Some(chunk) => self.current = chunk?,
             }
-            self.hash.update(&self.current);
-            self.bytes += self.current.len() as u64;
-            self.original.write_all(&self.current)?;
+            if self.keep.send(self.current.clone()).is_err() {
+                // It only ends before us where it fails.
+                join(self.keeper.take())?;
+            }
         }
         let count = buffer.len().min(self.current.len());
         self.current.copy_to_slice(&mut buffer[..count]);
         Ok(count)
     }
+}
+
+/// The original so far.
+struct Kept {
+    hash: Sha256,
+    bytes: u64,
+    original: zstd::Encoder<'static, BufWriter<File>>,
+}
+
+impl Kept {
+    fn with(mut self, chunks: &mpsc::Receiver<Bytes>) -> io::Result<Self> {
+        for chunk in chunks {
+            self.hash.update(&chunk);
+            self.bytes += chunk.len() as u64;
+            self.original.write_all(&chunk)?;
+        }
+        Ok(self)
+    }
+
+    fn finish(self) -> io::Result<Original> {
+        let file = self.original.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(Original { sha256: hex::encode(self.hash.finalize()), bytes: self.bytes })
+    }
+}
+
+fn join(keeper: Option<JoinHandle<io::Result<Kept>>>) -> io::Result<Kept> {
+    let ended = || io::Error::other("the thread that keeps the original ended");
+    keeper.ok_or_else(ended)?.join().map_err(|_| ended())?
 }

@@ -3,9 +3,13 @@
 //! An ID is unique in its project, whatever the month, so every file of the project is asked. Only its IDs are read, and
 //! whole rows only where an ID is known.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
-use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
 
 use super::{
     LakeError, LakeFile, RowSet,
@@ -15,6 +19,38 @@ use crate::payments::identity::{Identity, identities, payment_ids};
 
 /// IDs that are looked up at a time: what bounds the memory of a look-up.
 const IDS_AT_A_TIME: usize = 1_000_000;
+
+/// Whether any payment ID of the files `staged` stands in `existing`, the files of their project. Most uploads meet nothing,
+/// and then nothing but IDs is read.
+pub(super) fn any_known<'a>(
+    root: &Path,
+    existing: &[Arc<LakeFile>],
+    staged: impl Iterator<Item = &'a Path>,
+) -> Result<bool, LakeError> {
+    let mut ids: HashSet<u128> = HashSet::new();
+    let mut staged = staged.peekable();
+    while let Some(path) = staged.next() {
+        for batch in read_ids(path)? {
+            ids.extend(payment_ids(&batch?)?);
+        }
+        if ids.len() < IDS_AT_A_TIME && staged.peek().is_some() {
+            continue;
+        }
+        for lake_file in existing {
+            for batch in read_ids(&root.join(&lake_file.path))? {
+                if payment_ids(&batch?)?.iter().any(|id| ids.contains(id)) {
+                    return Ok(true);
+                }
+            }
+        }
+        ids.clear();
+    }
+    Ok(false)
+}
+
+fn read_ids(path: &Path) -> Result<ParquetRecordBatchReader, LakeError> {
+    file::read(path, Part { column: Some("payment_id"), ..Part::default() })
+}
 
 /// Some rows of an upload, one after the other: of which of its files, from which row on, and what they are.
 pub(super) struct Rows {
@@ -74,7 +110,7 @@ impl Collisions {
         let path = root.join(&lake_file.path);
         let mut hits = Vec::new();
         let mut rows = 0;
-        for batch in file::read(&path, Part { column: Some("payment_id"), ..Part::default() })? {
+        for batch in read_ids(&path)? {
             for id in payment_ids(&batch?)? {
                 if known.contains_key(&id) {
                     hits.push(rows);

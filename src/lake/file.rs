@@ -46,6 +46,10 @@ const BYTES_PER_STEP: usize = 16 << 20;
 /// Random by nature: a dictionary of them is larger than they are.
 const RANDOM_COLUMNS: [&str; 2] = ["payment_id", "reference_id"];
 
+/// A few words over and over: their codes are small as they are. Metrics read them from many files, and each compressed
+/// column of a file costs a new decompressor, which takes longer than the values of a small file.
+const WORD_COLUMNS: [&str; 5] = ["site", "currency", "source", "settlement", "upload_id"];
+
 static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
     let sorted_by = ["meter_id", "paid_at"].map(|name| SortingColumn {
         column_idx: FILE_SCHEMA.index_of(name).ok().and_then(|index| i32::try_from(index).ok()).unwrap_or_default(),
@@ -61,6 +65,9 @@ static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
         .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
     for name in RANDOM_COLUMNS {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    for name in WORD_COLUMNS {
+        builder = builder.set_column_compression(ColumnPath::from(name), Compression::UNCOMPRESSED);
     }
     builder.build()
 });

@@ -11,7 +11,7 @@ use arrow::{array::RecordBatch, error::ArrowError};
 
 use super::{
     LakeError, LakeFile, Snapshot,
-    collisions::{Collisions, Rows},
+    collisions::{self, Collisions, Rows},
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
@@ -59,9 +59,11 @@ pub fn place(
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     // The first upload of a project meets nothing, and need not be read again.
-    let collisions = match &existing[..] {
-        [] => Collisions::default(),
-        existing => Collisions::find(root, existing, staged_rows(staged))?,
+    let paths = staged.iter().map(|staged| staged.file.path.as_path());
+    let collisions = if existing.is_empty() || !collisions::any_known(root, &existing, paths)? {
+        Collisions::default()
+    } else {
+        Collisions::find(root, &existing, staged_rows(staged))?
     };
     let rows: u64 = staged.iter().map(|staged| staged.file.rows).sum();
     let (duplicate, corrected) = collisions.counts();

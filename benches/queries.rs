@@ -1,0 +1,78 @@
+//! Every metric, from the request to the bytes of its JSON: over all projects, and over one month of one.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on has failed")]
+
+mod set;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use criterion::{Criterion, criterion_group, criterion_main};
+use tokio::runtime::Runtime;
+use wattlake::{
+    access::{Principal, Role, Scope},
+    catalog::{Project, UploadFacts},
+    query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts, encode},
+};
+
+/// What is asked for: the name of it, and the parameters, of which a metric gets those that it takes. The period is given
+/// because a metric may have one by default, which has no payments in it.
+const ASKED: [(&str, &[(&str, &str)]); 2] = [
+    ("all", &[("from", "2024-01-01"), ("to", "2026-01-01")]),
+    ("one_month", &[("project", "p01"), ("from", "2025-05-01"), ("to", "2025-06-01")]),
+];
+
+fn metrics(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let lake = runtime.block_on(set::Lake::loaded());
+    let projects: Vec<ProjectFacts> = lake.projects.iter().map(facts).collect();
+    let slugs = lake.projects.iter().map(|project| project.slug.clone()).collect();
+    let uploads = runtime.block_on(lake.state.catalog.upload_facts(&slugs)).unwrap();
+    let principal = Principal { key_prefix: "bench".to_owned(), role: Role::Admin };
+    for metric in lake.state.metrics.iter() {
+        let mut group = criterion.benchmark_group(metric.name());
+        group.sample_size(15).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
+        for (name, parameters) in ASKED {
+            let request = request(metric, parameters);
+            let answer = || answer(&lake, metric, &request, &principal, &projects, &uploads);
+            group.bench_function(name, |bencher| bencher.to_async(&runtime).iter(answer));
+        }
+    }
+}
+
+fn request(metric: &Metric, parameters: &[(&str, &str)]) -> MetricRequest {
+    let taken = |name: &str| metric.info.parameters.iter().any(|parameter| parameter.name == name);
+    let given = parameters.iter().filter(|(name, _)| taken(name));
+    let pairs: Vec<_> = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    MetricRequest::parse(metric, &pairs, &ParameterLimits::default()).unwrap()
+}
+
+async fn answer(
+    lake: &set::Lake,
+    metric: &Arc<Metric>,
+    request: &MetricRequest,
+    principal: &Principal,
+    projects: &[ProjectFacts],
+    uploads: &[UploadFacts],
+) -> usize {
+    let existing = projects.iter().map(|project| project.slug.clone()).collect();
+    let scope = Scope::of(principal, existing, &request.projects).unwrap();
+    let inputs = Inputs { snapshot: lake.state.lake.snapshot(), scope: &scope, projects, uploads, now: Utc::now() };
+    let answer = lake.state.engine.run(metric, request, inputs).await.unwrap();
+    assert!(!answer.batches.is_empty());
+    encode(&answer, Format::Json).unwrap().len()
+}
+
+fn facts(project: &Project) -> ProjectFacts {
+    ProjectFacts {
+        slug: project.slug.clone(),
+        name: project.name.clone(),
+        kind: project.kind.as_str().to_owned(),
+        currency: project.currency.as_str().to_owned(),
+        country: project.country.as_str().to_owned(),
+        time_zone: project.time_zone,
+    }
+}
+
+criterion_group!(benches, metrics);
+criterion_main!(benches);
