@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use wattlake::{
     access::{Principal, Role, Scope},
     catalog::{Project, UploadFacts},
-    query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts, encode},
+    query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts},
 };
 
 /// What is asked for: the name of it, and the parameters, of which a metric gets those that it takes. The period is given
@@ -58,9 +58,9 @@ async fn answer(
     let existing = projects.iter().map(|project| project.slug.clone()).collect();
     let scope = Scope::of(principal, existing, &request.projects).unwrap();
     let inputs = Inputs { snapshot: lake.state.lake.snapshot(), scope: &scope, projects, uploads, now: Utc::now() };
-    let answer = lake.state.engine.run(metric, request, inputs).await.unwrap();
-    assert!(!answer.batches.is_empty());
-    encode(&answer, Format::Json).unwrap().len()
+    let answer = lake.state.engine.answer(metric, request, inputs, Format::Json).await.unwrap();
+    assert!(!answer.truncated);
+    answer.bytes.len()
 }
 
 fn facts(project: &Project) -> ProjectFacts {

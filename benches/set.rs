@@ -46,7 +46,7 @@ impl Lake {
         let folder = tempfile::tempdir_in(beside).unwrap();
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
-        config.listen = "127.0.0.1:0".to_owned();
+        "127.0.0.1:0".clone_into(&mut config.listen);
         let state = Server::start(config).await.unwrap().state;
         let mut lake = Self { state, projects: Vec::new(), _folder: folder };
         for number in 1..=projects {
