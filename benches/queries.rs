@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use wattlake::{
     access::{Principal, Role, Scope},
-    catalog::{Project, UploadFacts},
+    catalog::UploadFacts,
     query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts},
 };
 
@@ -25,7 +25,7 @@ const ASKED: [(&str, &[(&str, &str)]); 2] = [
 fn metrics(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let lake = runtime.block_on(set::Lake::loaded());
-    let projects: Vec<ProjectFacts> = lake.projects.iter().map(facts).collect();
+    let projects: Vec<ProjectFacts> = lake.projects.iter().map(ProjectFacts::from).collect();
     let slugs = lake.projects.iter().map(|project| project.slug.clone()).collect();
     let uploads = runtime.block_on(lake.state.catalog.upload_facts(&slugs)).unwrap();
     let principal = Principal { key_prefix: "bench".to_owned(), role: Role::Admin };
@@ -61,17 +61,6 @@ async fn answer(
     let answer = lake.state.engine.answer(metric, request, inputs, Format::Json).await.unwrap();
     assert!(!answer.truncated);
     answer.bytes.len()
-}
-
-fn facts(project: &Project) -> ProjectFacts {
-    ProjectFacts {
-        slug: project.slug.clone(),
-        name: project.name.clone(),
-        kind: project.kind.as_str().to_owned(),
-        currency: project.currency.as_str().to_owned(),
-        country: project.country.as_str().to_owned(),
-        time_zone: project.time_zone,
-    }
 }
 
 criterion_group!(benches, metrics);

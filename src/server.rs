@@ -34,7 +34,7 @@ use crate::{
     http::{AppState, SendTimeout, router},
     ingest::{Ingest, IngestError},
     lake::{self, Lake, LakeError},
-    query::{Engine, Metrics, ParameterLimits, QueryError, QueryLimits},
+    query::{Engine, Metrics, ParameterLimits, QueryError},
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -123,8 +123,7 @@ impl Server {
         let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
         let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
         let ingest = Arc::new(ingest.map_err(failed)?);
-        let limits = QueryLimits::from(&config.query);
-        let engine = Arc::new(Engine::new(lake.root(), limits).map_err(ServerError::Queries)?);
+        let engine = Arc::new(Engine::new(lake.root(), config.query.clone()).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
         Ok(Self {

@@ -49,7 +49,8 @@ pub(super) async fn get_metric(
 
     let projects = state.catalog.projects().await?;
     let scope = scope_of(&principal, &projects, &request)?;
-    let facts: Vec<ProjectFacts> = projects.iter().filter(|project| scope.contains(&project.slug)).map(facts).collect();
+    let facts: Vec<ProjectFacts> =
+        projects.iter().filter(|project| scope.contains(&project.slug)).map(ProjectFacts::from).collect();
     let uploads = if metric.reads_uploads() {
         state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
     } else {
@@ -74,17 +75,6 @@ pub(super) async fn get_metric(
 fn scope_of(principal: &Principal, projects: &[Project], request: &MetricRequest) -> Result<Scope, Problem> {
     let existing: BTreeSet<_> = projects.iter().map(|project| project.slug.clone()).collect();
     Scope::of(principal, existing, &request.projects).map_err(|_| Problem::no_project())
-}
-
-fn facts(project: &Project) -> ProjectFacts {
-    ProjectFacts {
-        slug: project.slug.clone(),
-        name: project.name.clone(),
-        kind: project.kind.as_str().to_owned(),
-        currency: project.currency.as_str().to_owned(),
-        country: project.country.as_str().to_owned(),
-        time_zone: project.time_zone,
-    }
 }
 
 /// Caches may keep an answer, for the holder of this key alone, and ask each time whether it still holds.

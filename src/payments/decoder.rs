@@ -233,5 +233,8 @@ fn foreign(start: &[u8]) -> Option<(&'static str, &'static str)> {
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xd0\xcf\x11\xe0") {
         return Some((code::NOT_CSV, "the file is a spreadsheet or a zip archive; save the sheet as \"CSV UTF-8\""));
     }
+    if start.starts_with(b"\x1f\x8b") || start.starts_with(b"\x28\xb5\x2f\xfd") {
+        return Some((code::NOT_CSV, "the file is compressed; unpack it and send the CSV itself"));
+    }
     None
 }

@@ -1,6 +1,6 @@
 //! The engine: a metric, a request and a scope become an answer, within limits on time, memory, rows and concurrency.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use arrow::error::ArrowError;
 use bytes::Bytes;
@@ -25,62 +25,22 @@ use super::{
 };
 use crate::{catalog::UploadFacts, config::QueryConfig};
 
-/// What queries may use, all of them together or each.
-#[derive(Clone, Copy, Debug)]
-pub struct QueryLimits {
-    /// Of all running queries together.
-    pub memory_bytes: usize,
-    /// Of all running queries together, in the system's temporary folder.
-    pub spill_bytes: u64,
-    /// Of one query, its wait for its turn included.
-    pub timeout: Duration,
-    /// How many queries run at a time; eight times as many may wait.
-    pub concurrency: usize,
-    /// The most rows of an answer, whatever a request's `limit` says.
-    pub max_rows: usize,
-    /// The most bytes of an encoded answer, before it is packed for sending.
-    pub max_answer_bytes: usize,
-    /// Into how many parts the engine splits a query.
-    pub target_partitions: usize,
-}
-
-impl From<&QueryConfig> for QueryLimits {
-    fn from(config: &QueryConfig) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            memory_bytes: config.memory_bytes,
-            spill_bytes: config.spill_bytes,
-            timeout: config.timeout,
-            concurrency: config.concurrency,
-            max_rows: config.max_rows,
-            max_answer_bytes: config.max_answer_bytes,
-            target_partitions: if config.target_partitions == 0 { cores } else { config.target_partitions },
-        }
-    }
-}
-
-impl Default for QueryLimits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 512 << 20,
-            spill_bytes: 4 << 30,
-            timeout: Duration::from_secs(30),
-            concurrency: 4,
-            max_rows: 1_000_000,
-            max_answer_bytes: 256 << 20,
-            target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-}
-
 /// Runs metrics over one lake.
 #[derive(Debug)]
 pub struct Engine {
     sessions: Sessions,
-    limits: QueryLimits,
+    limits: QueryConfig,
     running: Arc<Semaphore>,
     /// Those that run and those that wait.
     admitted: Arc<Semaphore>,
+}
+
+/// Into how many parts the engine splits a query.
+fn partitions(limits: &QueryConfig) -> usize {
+    match limits.target_partitions {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
 }
 
 /// A query's place among those that run, until it is dropped.
@@ -103,10 +63,9 @@ impl Engine {
     const WAITING_PER_RUNNING: usize = 8;
 
     /// An engine over the lake's table at `lake_root`, which exists.
-    pub fn new(lake_root: &Path, limits: QueryLimits) -> Result<Self, QueryError> {
-        let sessions =
-            Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, limits.target_partitions.max(1))
-                .map_err(QueryError::Setup)?;
+    pub fn new(lake_root: &Path, limits: QueryConfig) -> Result<Self, QueryError> {
+        let sessions = Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, partitions(&limits))
+            .map_err(QueryError::Setup)?;
         let running = limits.concurrency.max(1);
         Ok(Self {
             sessions,

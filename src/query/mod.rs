@@ -21,7 +21,7 @@ use datafusion::error::DataFusionError;
 
 pub use answer::{AnswerColumn, AnswerWarning};
 pub use encode::{Format, UnknownFormat};
-pub use engine::{Encoded, Engine, QueryLimits};
+pub use engine::{Encoded, Engine};
 pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo};
 pub use own::{OwnParameter, OwnValue};
 pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};

@@ -292,7 +292,7 @@ fn unknown(metric: &Metric, name: &str) -> ParameterError {
     let names: Vec<&str> = metric.info.parameters.iter().map(|known| known.name.as_str()).chain(["format"]).collect();
     let allowed = format!("{} takes {}", metric.name(), names.join(", "));
     let problem = match nearest(name, names.iter().copied()) {
-        Some(near) => format!("is not one of this metric; did you mean {near}?"),
+        Some(near) => format!("is not one of this metric (did you mean {near}?)"),
         None => "is not one of this metric".to_owned(),
     };
     ParameterError::new(name, problem, allowed)
@@ -339,7 +339,7 @@ fn time_zone(text: &str) -> Result<Tz, ParameterError> {
     text.parse().map_err(|_| {
         let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
         let problem = match nearest(text, names) {
-            Some(near) => format!("is not a time zone; did you mean {near}?"),
+            Some(near) => format!("is not a time zone (did you mean {near}?)"),
             None => "is not a time zone".to_owned(),
         };
         ParameterError::new("tz", problem, "it is an IANA name such as Africa/Nairobi")

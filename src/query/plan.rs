@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     access::Scope,
-    catalog::UploadFacts,
+    catalog::{Project, UploadFacts},
     ids::ProjectSlug,
     lake::{Snapshot, scan::ScanFile},
 };
@@ -40,6 +40,19 @@ pub struct ProjectFacts {
     /// ISO 3166.
     pub country: String,
     pub time_zone: Tz,
+}
+
+impl From<&Project> for ProjectFacts {
+    fn from(project: &Project) -> Self {
+        Self {
+            slug: project.slug.clone(),
+            name: project.name.clone(),
+            kind: project.kind.as_str().to_owned(),
+            currency: project.currency.as_str().to_owned(),
+            country: project.country.as_str().to_owned(),
+            time_zone: project.time_zone,
+        }
+    }
 }
 
 /// What a request is answered from.

@@ -103,6 +103,8 @@ fn utf16_is_refused_with_or_without_its_mark() {
 #[test]
 fn a_spreadsheet_under_the_name_of_a_csv_is_refused() {
     assert_eq!(codes(&refusal(b"PK\x03\x04\x14\x00\x06\x00")), [code::NOT_CSV]);
+    assert_eq!(codes(&refusal(b"\x1f\x8b\x08\x00\x00\x00\x00\x00")), [code::NOT_CSV]);
+    assert_eq!(codes(&refusal(b"\x28\xb5\x2f\xfd\x24\x00\x01\x00")), [code::NOT_CSV]);
 }
 
 #[test]

@@ -11,16 +11,22 @@ use tempfile::TempDir;
 use crate::{
     access::{Principal, Role, Scope},
     catalog::UploadFacts,
+    config::{QueryConfig, Sources},
     ids::{Month, ProjectSlug},
     lake::{LakeFile, Snapshot},
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA},
     query::{
         Encoded, Engine, Format, Inputs, Metric, MetricRequest, Metrics, ParameterError, ParameterLimits, ProjectFacts,
-        QueryError, QueryLimits, answer::Answer, encode::encode,
+        QueryError, answer::Answer, encode::encode,
     },
 };
 
 pub(super) const UPLOADS: [&str; 2] = ["upl_00000000000000000000000000000001", "upl_00000000000000000000000000000002"];
+
+/// The limits of a server that nobody set any for.
+pub(super) fn default_limits() -> QueryConfig {
+    Sources::default().load().unwrap().config.query
+}
 
 /// One payment; what a test does not speak of has a plain value.
 #[derive(Clone)]
@@ -102,7 +108,7 @@ impl Lake {
                 committed_at: at.parse().unwrap(),
             })
         });
-        let limits = QueryLimits { target_partitions: 2, ..QueryLimits::default() };
+        let limits = QueryConfig { target_partitions: 2, ..default_limits() };
         Self {
             engine: Engine::new(root.path(), limits).unwrap(),
             uploads: uploads.collect(),
@@ -115,7 +121,7 @@ impl Lake {
     }
 
     /// The same lake with other limits.
-    pub(super) fn limited(mut self, limits: QueryLimits) -> Self {
+    pub(super) fn limited(mut self, limits: QueryConfig) -> Self {
         self.engine = Engine::new(self.root.path(), limits).unwrap();
         self
     }

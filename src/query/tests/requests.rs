@@ -11,11 +11,12 @@ use bytes::Bytes;
 use datafusion::physical_plan::displayable;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::lake::{Lake, Payment, bytes, paid};
+use super::lake::{Lake, Payment, bytes, default_limits, paid};
 use crate::{
+    config::QueryConfig,
     error::ErrorKind,
     lake::scan::files_of,
-    query::{Format, QueryError, QueryLimits},
+    query::{Format, QueryError},
 };
 
 fn payments() -> Vec<Payment> {
@@ -195,17 +196,17 @@ async fn a_running_query_may_move_between_threads() {
 
 #[tokio::test]
 async fn limits_end_a_query_with_an_error_of_their_own() {
-    let kind = async |limits: QueryLimits| {
+    let kind = async |limits: QueryConfig| {
         let error = Lake::of(&payments()).await.limited(limits).ask("revenue_per_site", &[]).await.unwrap_err();
         error.kind()
     };
-    assert_eq!(kind(QueryLimits { timeout: Duration::ZERO, ..QueryLimits::default() }).await, ErrorKind::Timeout);
-    assert_eq!(kind(QueryLimits { memory_bytes: 10, ..QueryLimits::default() }).await, ErrorKind::Rejected);
+    assert_eq!(kind(QueryConfig { timeout: Duration::ZERO, ..default_limits() }).await, ErrorKind::Timeout);
+    assert_eq!(kind(QueryConfig { memory_bytes: 10, ..default_limits() }).await, ErrorKind::Rejected);
 }
 
 #[tokio::test]
 async fn an_answer_that_outgrows_its_limit_names_it_in_every_format() {
-    let limits = QueryLimits { max_answer_bytes: 50, ..QueryLimits::default() };
+    let limits = QueryConfig { max_answer_bytes: 50, ..default_limits() };
     let lake = Lake::of(&payments()).await.limited(limits);
     for format in Format::ALL {
         let error = lake.send("revenue_per_site", &[], format).await.unwrap_err();
@@ -217,7 +218,7 @@ async fn an_answer_that_outgrows_its_limit_names_it_in_every_format() {
 
 #[tokio::test]
 async fn an_answer_counts_to_the_memory_of_queries_until_it_was_sent() {
-    let limits = QueryLimits { target_partitions: 1, ..QueryLimits::default() };
+    let limits = QueryConfig { target_partitions: 1, ..default_limits() };
     let lake = Lake::of(&payments()).await.limited(limits);
     assert_eq!(lake.engine.reserved_memory(), 0);
     let unsent = lake.send("revenue_per_site", &[], Format::Csv).await.unwrap();
@@ -228,7 +229,7 @@ async fn an_answer_counts_to_the_memory_of_queries_until_it_was_sent() {
 
 #[tokio::test]
 async fn more_queries_than_may_wait_are_told_to_come_again() {
-    let lake = Lake::of(&payments()).await.limited(QueryLimits { concurrency: 1, ..QueryLimits::default() });
+    let lake = Lake::of(&payments()).await.limited(QueryConfig { concurrency: 1, ..default_limits() });
     let asked = futures::future::join_all((0..12).map(|_| lake.send("revenue_per_site", &[], Format::Csv))).await;
     let busy = asked.iter().filter(|answer| matches!(answer, Err(QueryError::Busy))).count();
     assert_eq!(busy, 3, "one runs and eight wait");
