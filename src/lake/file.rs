@@ -8,7 +8,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray},
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray},
     compute::interleave_record_batch,
     datatypes::TimestampMicrosecondType,
 };
@@ -85,14 +85,13 @@ impl Waiting {
     #[must_use]
     pub fn has_room_for(&self, batch: &RecordBatch) -> bool {
         self.rows == 0
-            || (self.rows + batch.num_rows() <= ROWS_PER_FILE
-                && self.bytes + batch.get_array_memory_size() <= BYTES_PER_FILE)
+            || (self.rows + batch.num_rows() <= ROWS_PER_FILE && self.bytes + bytes_of(batch) <= BYTES_PER_FILE)
     }
 
     pub fn push(&mut self, batch: RecordBatch) {
         if batch.num_rows() > 0 {
             self.rows += batch.num_rows();
-            self.bytes += batch.get_array_memory_size();
+            self.bytes += bytes_of(&batch);
             self.batches.push(batch);
         }
     }
@@ -107,6 +106,13 @@ impl Waiting {
     pub fn take(&mut self) -> Vec<RecordBatch> {
         std::mem::take(self).batches
     }
+}
+
+/// The bytes of a batch's own rows. Its arrays may share one buffer, as they do after they were read from a file, and each
+/// of them would count all of it.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let own = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(column.get_array_memory_size());
+    batch.columns().iter().map(own).sum()
 }
 
 /// How many rows to take at a time, of so many rows with so many bytes.
@@ -143,7 +149,7 @@ fn write_new(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError>
     let mut writer = ArrowWriter::try_new(file, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
     let order = sorted_order(batches);
     let sources: Vec<&RecordBatch> = batches.iter().collect();
-    let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let bytes = batches.iter().map(bytes_of).sum();
     for rows in order.chunks(rows_per_step(order.len(), bytes)) {
         writer.write(&interleave_record_batch(&sources, rows)?)?;
     }
@@ -228,4 +234,32 @@ pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchRead
 
 fn to_usize(count: i64) -> usize {
     usize::try_from(count).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Cursor, sync::Arc};
+
+    use arrow::{
+        array::{ArrayRef, StringArray},
+        ipc::{reader::FileReader, writer::FileWriter},
+    };
+
+    use super::*;
+
+    #[test]
+    fn rows_that_were_read_from_a_file_count_once_though_their_columns_share_its_buffer() {
+        let text = Arc::new(StringArray::from(vec!["a meter's payment"; 1000])) as ArrayRef;
+        let columns = (0..20).map(|column| (format!("c{column}"), text.clone()));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut file = FileWriter::try_new(Cursor::new(Vec::new()), &batch.schema()).unwrap();
+        file.write(&batch).unwrap();
+        let file = file.into_inner().unwrap().into_inner();
+        let read = FileReader::try_new(Cursor::new(file), None).unwrap().next().unwrap().unwrap();
+        assert!(
+            read.get_array_memory_size() > 10 * bytes_of(&batch),
+            "the library counts as it did when this was written"
+        );
+        assert_eq!(bytes_of(&read), bytes_of(&batch));
+    }
 }
