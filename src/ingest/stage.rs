@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Bytes of rows that wait at most until their month has enough of them for a file.
-const BYTES_WAITING: usize = 192 << 20;
+const BYTES_WAITING: usize = 96 << 20;
 
 /// Rows of one month that become a file.
 struct Job {
