@@ -18,7 +18,7 @@ use crate::{
     error::ErrorKind,
     ingest::{IngestError, Outcome, UploadRequest},
     payments::definition,
-    server::{Server, ServerError, StopSignals},
+    server::{self, Server, ServerError, StopSignals},
 };
 
 /// The projects of the demo and their files.
@@ -111,6 +111,8 @@ fn make_fresh(folder: &Path) -> Result<(), DemoError> {
         if !folder.join(MARK).exists() {
             return Err(DemoError::FolderTaken(folder.to_owned()));
         }
+        // A demo that still runs there keeps its folder.
+        drop(server::lock_folder(folder)?);
         fs::remove_dir_all(folder).map_err(failed)?;
     }
     fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(MARK), "")).map_err(failed)
@@ -169,9 +171,10 @@ fn say_what_to_try(address: &str, key: &str) -> io::Result<()> {
             get("/v1/metrics/completeness?project=kitobo"),
         ),
         (
-            "Check a file of your own; nothing is kept",
+            "Take the template and check it as you would a file of your own; nothing is kept",
             format!(
-                "{} -T ELECTRICITY_PAYMENT.csv",
+                "{} -O && {} -T ELECTRICITY_PAYMENT.csv",
+                get("/v1/templates/ELECTRICITY_PAYMENT.csv"),
                 get("/v1/uploads?project=kitobo&dataset_name=11_2026_Kitobo&dry_run=true")
             ),
         ),

@@ -146,7 +146,7 @@ impl Server {
 }
 
 /// Makes the data folder this server's alone: a second server would settle and remove uploads that the first is at.
-fn lock_folder(folder: &Path) -> Result<File, ServerError> {
+pub fn lock_folder(folder: &Path) -> Result<File, ServerError> {
     let failed = |source| ServerError::Folder { folder: folder.to_owned(), source };
     durable::create_dir_all(folder).map_err(failed)?;
     let lock = File::options().create(true).append(true).open(folder.join("server.lock")).map_err(failed)?;

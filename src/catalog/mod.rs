@@ -19,7 +19,7 @@ use sqlx::{
 
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use keys::{ApiKey, NewKey};
-pub use project_text::{FieldError, ProjectText};
+pub use project_text::{FieldError, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
@@ -37,6 +37,9 @@ const MAX_CONNECTIONS: u32 = 8;
 pub const MAX_RECORDS: u32 = 10_000;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migrations");
+
+/// The catalogue's file, below the data folder.
+pub const FILE_NAME: &str = "catalog.sqlite";
 
 /// The open catalogue; clones share its connections.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ impl Catalog {
             .map_err(|panic| CatalogError::Folder(io::Error::other(panic)))?
             .map_err(CatalogError::Folder)?;
         let options = SqliteConnectOptions::new()
-            .filename(data_dir.join("catalog.sqlite"))
+            .filename(data_dir.join(FILE_NAME))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)

@@ -116,7 +116,8 @@ fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-fn checked_name(text: &str) -> Result<String, String> {
+/// A name that people read: of a project, of a key.
+pub fn checked_name(text: &str) -> Result<String, String> {
     let name = text.trim();
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
         return Err(format!("a name is 1 to {MAX_NAME_CHARS} characters, without line breaks or control characters"));

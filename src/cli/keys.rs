@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    catalog::{ApiKey, Catalog},
+    catalog::{ApiKey, Catalog, checked_name},
 };
 
 #[derive(Subcommand)]
@@ -20,7 +20,7 @@ pub(super) enum Action {
         #[arg(long)]
         role: Role,
         /// Who or what it is for.
-        #[arg(long)]
+        #[arg(long, value_parser = checked_name)]
         name: String,
     },
     /// List all keys, without their secrets.
@@ -33,6 +33,11 @@ pub(super) enum Action {
 }
 
 impl Action {
+    /// Whether it only looks at what is there, so that a folder that is not there is a mistake.
+    pub(super) fn only_reads(&self) -> bool {
+        !matches!(self, Self::Create { .. })
+    }
+
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { role, name } => {

@@ -6,14 +6,19 @@ mod projects;
 mod serve;
 mod settings;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 pub use output::Failure;
 use settings::{DataFlags, ServerFlags};
 
-use crate::{catalog::Catalog, demo, error::ErrorKind, telemetry};
+use crate::{
+    catalog::{self, Catalog},
+    demo,
+    error::ErrorKind,
+    telemetry,
+};
 
 /// An analytics query server over the electricity payments of mini-grids and solar home systems.
 #[derive(Parser)]
@@ -70,17 +75,28 @@ impl Action {
                 None => Ok(()),
             },
             Self::Keys { data, action } => {
-                let catalog = Catalog::open(&data.data_dir()?).await?;
+                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
                 action.run(&catalog, data.json).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Projects { data, action } => {
-                let catalog = Catalog::open(&data.data_dir()?).await?;
+                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
                 action.run(&catalog, data.json).await?;
                 catalog.close().await;
                 Ok(())
             }
         }
     }
+}
+
+/// Opens the catalogue; a new folder is made only for those who write into it.
+async fn open_catalog(folder: &Path, only_reads: bool) -> Result<Catalog, Failure> {
+    if only_reads && !folder.join(catalog::FILE_NAME).exists() {
+        return Err(Failure::new(
+            ErrorKind::NotFound,
+            &format!("{} is no data folder; name the right one with --data-dir", folder.display()),
+        ));
+    }
+    Ok(Catalog::open(folder).await?)
 }

@@ -38,6 +38,11 @@ pub(super) enum Action {
 }
 
 impl Action {
+    /// Whether it only looks at what is there, so that a folder that is not there is a mistake.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self, Self::List)
+    }
+
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { slug, name, kind, currency, time_zone, country } => {

@@ -13,5 +13,6 @@ pub(super) async fn get_health() -> Json<Value> {
 /// `GET /readyz`: what requests need answers too.
 pub(super) async fn get_readiness(State(state): State<AppState>) -> Result<Json<Value>, Problem> {
     state.catalog.ping().await?;
-    Ok(Json(json!({"status": "ready", "checks": {"catalog": "ok"}})))
+    state.lake.ping().await.map_err(|error| Problem::failure(error.kind(), "lake", &error))?;
+    Ok(Json(json!({"status": "ready", "checks": {"catalog": "ok", "lake": "ok"}})))
 }

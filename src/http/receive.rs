@@ -52,6 +52,7 @@ pub(super) async fn create_upload(
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
         refuse_packed(request.headers())?;
+        refuse_too_large(&request, state.config.upload.max_bytes)?;
         let upload = read_request(&state, &principal, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
@@ -88,6 +89,12 @@ fn refuse_packed(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = "the body has a Content-Encoding; send the file as it is, without one";
     Err(Problem::new(ErrorKind::UnsupportedType, "unsupported_type", detail))
+}
+
+/// A file that says beforehand that it is too large need not be sent.
+fn refuse_too_large(request: &Request, limit: u64) -> Result<(), Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > limit) { Err(IngestError::TooLarge { limit }.into()) } else { Ok(()) }
 }
 
 /// Reads a form to its end: announces its fields when the file begins, because they say what to do with it, and passes the
@@ -265,7 +272,11 @@ async fn receive(
             let location = format!("/v1/uploads/{}", record.id);
             Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(upload_json(&record))).into_response())
         }
-        Outcome::Repeated(record) => Ok(Json(upload_json(&record)).into_response()),
+        Outcome::Repeated(record) => {
+            let mut body = upload_json(&record);
+            body["already_uploaded"] = json!(true);
+            Ok(Json(body).into_response())
+        }
         Outcome::Checked(record) => Ok(Json(checked_json(&record)).into_response()),
         Outcome::Rejected(record) => Err(rejected(&record, dry_run)),
     }

@@ -41,7 +41,10 @@ impl Ingest {
     ) -> Result<Outcome, IngestError> {
         record.sha256.clone_from(&checked.original.sha256);
         record.bytes = checked.original.bytes;
-        if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
+        // A dry run says what would be found now, whatever came before.
+        if !request.dry_run
+            && let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await?
+        {
             return Ok(Outcome::Repeated(first));
         }
         let report = Report::of(&checked);

@@ -150,6 +150,13 @@ impl Lake {
         &self.root
     }
 
+    /// Whether the table is where it was when the server started.
+    pub async fn ping(&self) -> Result<(), LakeError> {
+        let log = self.root.join("_delta_log");
+        let there = tokio::fs::metadata(&log).await;
+        there.map(drop).map_err(|source| LakeError::Io { what: format!("looking at {}", log.display()), source })
+    }
+
     /// The newest version. It stays readable while later ones are committed.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

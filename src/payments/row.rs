@@ -227,7 +227,10 @@ impl RowDecoder {
     fn wrong_length(&self, record: &Record<'_>) -> RowError {
         let (found, expected) = (record.len(), self.layout.len());
         let (code, hint) = if found > expected {
-            (code::LONG_ROW, "a value that holds a comma is put in quotes")
+            (
+                code::LONG_ROW,
+                "a value that holds a comma is put in quotes, and the decimal mark of an amount is a point",
+            )
         } else if record.terminated {
             (code::SHORT_ROW, "an empty value keeps its comma; a line break inside a value is put in quotes")
         } else {
@@ -273,11 +276,18 @@ fn is_blank(value: &str) -> bool {
 
 /// `4.6E+10`, `4,6E+10` or `5E+10`: what a spreadsheet makes of a long number.
 fn is_scientific(value: &str) -> bool {
+    let value = value.trim();
+    let value = value.strip_prefix(['+', '-']).unwrap_or(value);
     let [first, b'.' | b',' | b'E' | b'e', ..] = value.as_bytes() else { return false };
     let Some((mantissa, exponent)) = value.split_once(['E', 'e']) else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let decimals = mantissa.split_once(['.', ',']).is_none_or(|(_, decimals)| digits(decimals));
-    first.is_ascii_digit() && decimals && exponent.strip_prefix('+').is_some_and(digits)
+    let decimals = mantissa.split_once(['.', ',']);
+    // Without a decimal mark and a sign, as in 4E10, it can be a serial number in hexadecimal.
+    let signed = exponent.strip_prefix(['+', '-']);
+    first.is_ascii_digit()
+        && decimals.is_none_or(|(_, decimals)| digits(decimals))
+        && (signed.is_some() || decimals.is_some())
+        && digits(signed.unwrap_or(exponent))
 }
 
 /// Text that a spreadsheet would take for a formula. One character alone, such as `-` for nothing, is none.

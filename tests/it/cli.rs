@@ -67,11 +67,12 @@ fn a_project_is_made_once_and_its_faults_are_named_by_flag() {
 #[test]
 fn the_data_folder_comes_from_the_flag_the_variable_and_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let list = |command: &mut std::process::Command| stdout(&command.output().unwrap());
-    list(&mut wattlake(folder.path(), &["keys", "list", "--data-dir", "by-flag"]));
-    list(wattlake(folder.path(), &["keys", "list"]).env("WATTLAKE_DATA_DIR", "by-variable"));
+    let make = ["keys", "create", "--role", "admin", "--name", "ops"];
+    let done = |command: &mut std::process::Command| stdout(&command.output().unwrap());
+    done(wattlake(folder.path(), &make).args(["--data-dir", "by-flag"]));
+    done(wattlake(folder.path(), &make).env("WATTLAKE_DATA_DIR", "by-variable"));
     std::fs::write(folder.path().join("wattlake.toml"), "data_dir = \"by-file\"").unwrap();
-    list(&mut wattlake(folder.path(), &["keys", "list"]));
+    done(&mut wattlake(folder.path(), &make));
     for name in ["by-flag", "by-variable", "by-file"] {
         assert!(folder.path().join(name).join("catalog.sqlite").is_file(), "{name}");
     }
@@ -101,6 +102,28 @@ fn a_wrong_setting_ends_with_2_and_names_it() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr(&output), "wattlake: there is no setting WATTLAKE_LISTENS; did you mean WATTLAKE_LISTEN?\n");
     assert_eq!(run(folder.path(), &["serve", "--no-such-flag"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_a_mistake_for_who_only_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [["keys", "list"], ["projects", "list"]] {
+        let output = run(folder.path(), &command);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(stderr(&output).contains("is no data folder; name the right one with --data-dir"));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "looking makes nothing");
+}
+
+#[tokio::test]
+async fn a_demo_leaves_a_folder_alone_that_a_server_runs_on() {
+    let server = crate::harness::TestServer::start().await;
+    std::fs::write(server.folder.path().join("this-is-a-demo"), "").unwrap();
+    let path = server.folder.path().to_str().unwrap();
+    let output = run(server.folder.path(), &["demo", "--data-dir", path, "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).starts_with("wattlake: another server runs on "), "{}", stderr(&output));
+    assert!(server.folder.path().join("catalog.sqlite").is_file());
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn timestamps_that_cannot_be_are_refused() {
 #[test]
 fn names_that_a_spreadsheet_made_numbers_of_are_refused() {
     for column in ["ID", "METER_ID", "CUSTOMER_ID", "UTILITY_ID"] {
-        for value in ["4.6E+10", "4.60123E+10", "5e+9", "\"4,6E+10\""] {
+        for value in ["4.6E+10", "4.60123E+10", "5e+9", "\"4,6E+10\"", " 4.6E+10", "-4.6E+10 ", "4.6E10", "4.6E-05"] {
             assert_eq!(row_code(&with(column, value)), code::SCIENTIFIC_NOTATION, "{column} {value}");
         }
     }
