@@ -33,8 +33,8 @@ lint: tools ## check the format, and let no warning of the compiler or clippy pa
 fmt: tools ## format the code
 	cargo fmt
 
-bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, as packages are built (profile dist)
-	cargo bench --locked --profile dist
+bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, in a release build
+	cargo bench --locked
 
 clean: ## remove what was built and the demo's data, never your own data folder
 	cargo clean
