@@ -89,7 +89,7 @@ impl FromStr for UploadId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
-        if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if !is_uuid(hex) {
             return Err(InvalidId("an upload id is upl_ and 32 hexadecimal digits"));
         }
         Ok(Self(text.to_owned()))
@@ -114,6 +114,74 @@ impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The id of a change of the lake: that of the upload whose rows it brings, or, for every other change, `chg_` and a
+/// version 7 UUID in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChangeId(String);
+
+impl ChangeId {
+    const PREFIX: &'static str = "chg_";
+
+    #[must_use]
+    pub fn new() -> Self {
+        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ChangeId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<&UploadId> for ChangeId {
+    fn from(id: &UploadId) -> Self {
+        Self(id.0.clone())
+    }
+}
+
+impl FromStr for ChangeId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let of_upload = || text.parse::<UploadId>().ok().map(|id| Self(id.0));
+        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
+        let own = is_uuid(hex).then(|| Self(text.to_owned()));
+        own.or_else(of_upload).ok_or(InvalidId("a change id is upl_ or chg_ and 32 hexadecimal digits"))
+    }
+}
+
+impl TryFrom<String> for ChangeId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<ChangeId> for String {
+    fn from(id: ChangeId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for ChangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A UUID as ids have it: 32 hexadecimal digits in lower case.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// A calendar month in UTC, `2024-05`: the lake's second partition column.
@@ -222,5 +290,7 @@ mod tests {
         let id = UploadId::new();
         assert_eq!(id.as_str().parse::<UploadId>().unwrap(), id);
         assert!("upl_../../../../../../../../../etc/p".parse::<UploadId>().is_err());
+        assert_eq!(id.as_str().parse::<ChangeId>().unwrap(), ChangeId::from(&id));
+        assert!(ChangeId::new().as_str().parse::<ChangeId>().is_ok());
     }
 }

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
-    lake::{self, Change, LakeError, StagedFile},
+    ids::ChangeId,
+    lake::{self, Change, ChangeKind, LakeError, StagedFile},
     payments::report::Counts,
 };
 
@@ -170,13 +171,15 @@ impl Ingest {
                 staged.file.path = kept.path().join(inside);
             }
         }
-        let (lake, snapshot, upload) = (self.lake.clone(), self.lake.snapshot(), record.id.clone());
-        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &upload, &staged)?)).await?;
+        let change = ChangeId::from(&record.id);
+        let (lake, snapshot, names) = (self.lake.clone(), self.lake.snapshot(), change.clone());
+        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &names, &staged)?)).await?;
         report.place(&placement);
         record.report = report.to_json();
         let change = Change {
-            upload: record.id.clone(),
-            sha256: record.sha256.clone(),
+            id: change,
+            kind: ChangeKind::Upload,
+            facts: vec![("sha256", record.sha256.clone())],
             removed: placement.removed,
             added: placement.added,
         };
@@ -187,7 +190,7 @@ impl Ingest {
         }
         match self.lake.commit(&change).await {
             Ok(snapshot) => Ok(snapshot.version),
-            Err(error) => match self.lake.version_of(&record.id).await {
+            Err(error) => match self.lake.version_of(&change.id).await {
                 Ok(Some(version)) => Ok(version),
                 Ok(None) => {
                     self.lake.discard(&change.added);
@@ -213,7 +216,7 @@ impl Ingest {
 
     /// Decides by the lake's log whether an upload that was left half way got there.
     async fn settle(&self, upload: &UploadRecord) -> Result<(), IngestError> {
-        if let Some(version) = self.lake.version_of(&upload.id).await? {
+        if let Some(version) = self.lake.version_of(&ChangeId::from(&upload.id)).await? {
             tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
             self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
         } else {

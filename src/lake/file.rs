@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -24,6 +25,7 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
+use sha2::{Digest, Sha256};
 
 use super::LakeError;
 use crate::{durable, payments::schema::FILE_SCHEMA};
@@ -127,6 +129,8 @@ pub struct Written {
     pub path: PathBuf,
     pub rows: u64,
     pub bytes: u64,
+    /// Of the file's bytes, taken on their way to the disk: what the disk gives back later is compared with it.
+    pub sha256: [u8; 32],
 }
 
 /// Writes `batches`, of [`FILE_SCHEMA`], as a new file at `path`, sorted by meter, then time, then payment ID. The file is
@@ -146,17 +150,37 @@ fn write_new(path: &Path, batches: &[RecordBatch]) -> Result<Written, LakeError>
         durable::create_dir_all(parent).map_err(io)?;
     }
     let file = File::create_new(path).map_err(io)?;
-    let mut writer = ArrowWriter::try_new(file, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
+    let hashing = Hashing { file, hash: Sha256::new(), bytes: 0 };
+    let mut writer = ArrowWriter::try_new(hashing, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
     let order = sorted_order(batches);
     let sources: Vec<&RecordBatch> = batches.iter().collect();
-    let bytes = batches.iter().map(bytes_of).sum();
-    for rows in order.chunks(rows_per_step(order.len(), bytes)) {
+    let row_bytes = batches.iter().map(bytes_of).sum();
+    for rows in order.chunks(rows_per_step(order.len(), row_bytes)) {
         writer.write(&interleave_record_batch(&sources, rows)?)?;
     }
-    let file = writer.into_inner()?;
+    let Hashing { file, hash, bytes } = writer.into_inner()?;
     file.sync_all().map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
-    Ok(Written { path: path.to_owned(), rows: order.len() as u64, bytes })
+    Ok(Written { path: path.to_owned(), rows: order.len() as u64, bytes, sha256: hash.finalize().into() })
+}
+
+/// Counts and hashes what goes to a file.
+struct Hashing {
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The rows of `batches` as (batch, row), in the order of the file. Meters are few, so they are ranked once and the sort

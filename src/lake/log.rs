@@ -22,22 +22,48 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{LakeError, LakeFile, Snapshot, store::DurableStore};
+use super::{LakeError, LakeFile, Snapshot, Verified, store::DurableStore};
 use crate::{
-    ids::{Month, ProjectSlug, UploadId},
+    ids::{ChangeId, Month, ProjectSlug},
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA, PARTITION_COLUMNS},
 };
 
 /// A checkpoint is written at every so many versions.
 const CHECKPOINT_INTERVAL: u64 = 20;
 
+/// Why the lake changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The rows of an upload come in.
+    Upload,
+    /// Uploads are deleted: their rows go, and what they had corrected comes back.
+    Delete,
+    /// A deleted upload comes back.
+    Restore,
+    /// A project's files are made anew from its uploads, with the same rows.
+    Rebuild,
+}
+
+impl ChangeKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Delete => "delete",
+            Self::Restore => "restore",
+            Self::Rebuild => "rebuild",
+        }
+    }
+}
+
 /// What one commit changes: all of it becomes visible, or none.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The upload that it is for; kept in the commit itself, so that a crash straight after it can be resolved.
-    pub upload: UploadId,
-    /// Of the upload's original, in hexadecimal: the log alone says which bytes its rows come from.
-    pub sha256: String,
+    /// Kept in the commit itself, so that the log alone says what it was for.
+    pub id: ChangeId,
+    pub kind: ChangeKind,
+    /// What else the log is to say of it, such as the SHA-256 of an upload's original.
+    pub facts: Vec<(&'static str, String)>,
     pub removed: Vec<Arc<LakeFile>>,
     pub added: Vec<LakeFile>,
 }
@@ -83,12 +109,11 @@ impl DeltaLog {
             partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
             predicate: None,
         };
-        let metadata = HashMap::from([
-            ("wattlake.upload".to_owned(), Value::from(change.upload.as_str())),
-            ("wattlake.sha256".to_owned(), Value::from(change.sha256.as_str())),
-        ]);
+        let facts = [("change", change.id.as_str()), ("kind", change.kind.as_str())];
+        let facts = facts.into_iter().chain(change.facts.iter().map(|(name, value)| (*name, value.as_str())));
+        let metadata = facts.map(|(name, value)| (format!("wattlake.{name}"), Value::from(value))).collect();
         let number = i64::try_from(version).map_err(|_| LakeError::Layout(format!("version {version}")))?;
-        let transaction = Transaction::new_with_last_update(change.upload.as_str(), number, Some(now));
+        let transaction = Transaction::new_with_last_update(change.id.as_str(), number, Some(now));
         let data = CommitData::new(actions, operation, metadata, vec![transaction]);
         let bytes = data.get_bytes().map_err(DeltaTableError::from)?;
         match self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await {
@@ -113,11 +138,11 @@ impl DeltaLog {
         }
     }
 
-    /// The version that committed `upload`, by the log itself.
-    pub(super) async fn version_of(&self, upload: &UploadId) -> Result<Option<u64>, LakeError> {
+    /// The version that `change` made, by the log itself.
+    pub(super) async fn version_of(&self, change: &ChangeId) -> Result<Option<u64>, LakeError> {
         let mut table = DeltaTable::new(self.store.clone());
         table.load().await?;
-        let version = table.snapshot()?.transaction_version(self.store.as_ref(), upload.as_str()).await?;
+        let version = table.snapshot()?.transaction_version(self.store.as_ref(), change.as_str()).await?;
         Ok(version.and_then(|version| u64::try_from(version).ok()))
     }
 }
@@ -164,7 +189,10 @@ async fn read_snapshot(table: &DeltaTable) -> Result<Snapshot, LakeError> {
             let month: Month = value("month").parse().map_err(|_| broken("month"))?;
             let bytes = u64::try_from(view.size()).map_err(|_| broken("size"))?;
             let rows = view.num_records().ok_or_else(|| broken("number of records"))? as u64;
-            Ok((view.modification_time(), LakeFile { path, project, month, bytes, rows }))
+            Ok((
+                view.modification_time(),
+                LakeFile { path, project, month, bytes, rows, sha256: [0; 32], verified: Verified::default() },
+            ))
         })
         .try_collect()
         .await?;

@@ -9,7 +9,7 @@ use arrow::{
 };
 
 use super::{
-    LakeError, LakeFile, RowSet,
+    FileNames, LakeError, LakeFile, RowSet, Verified,
     file::{self, Part, Waiting},
 };
 use crate::ids::{Month, ProjectSlug};
@@ -27,9 +27,10 @@ pub(super) fn materialise(
     root: &Path,
     project: &ProjectSlug,
     month: Month,
+    names: &mut FileNames,
     inputs: &[Input<'_>],
 ) -> Result<Vec<LakeFile>, LakeError> {
-    let mut output = Output { root, project, month, files: Vec::new() };
+    let mut output = Output { root, project, month, names, files: Vec::new() };
     match output.rewrite(inputs) {
         Ok(()) => Ok(output.files),
         Err(error) => {
@@ -51,6 +52,7 @@ struct Output<'a> {
     root: &'a Path,
     project: &'a ProjectSlug,
     month: Month,
+    names: &'a mut FileNames,
     files: Vec<LakeFile>,
 }
 
@@ -77,8 +79,7 @@ impl Output<'_> {
     }
 
     fn write(&mut self, batches: &[RecordBatch]) -> Result<(), LakeError> {
-        let name = uuid::Uuid::now_v7().simple().to_string();
-        let path = super::partition_path(self.project, self.month, &name);
+        let path = self.names.next(self.project, self.month);
         let target = self.root.join(&path);
         let written = file::write(&target, batches)?;
         super::sync_folder_of(&target)?;
@@ -88,6 +89,8 @@ impl Output<'_> {
             month: self.month,
             bytes: written.bytes,
             rows: written.rows,
+            sha256: written.sha256,
+            verified: Verified::written_here(),
         });
         Ok(())
     }

@@ -4,6 +4,7 @@ mod collisions;
 mod file;
 mod log;
 mod materialise;
+mod names;
 mod place;
 mod row_set;
 pub mod scan;
@@ -21,15 +22,16 @@ use tokio::sync::OwnedMutexGuard;
 
 pub use self::{
     file::{Waiting, Written, write},
-    log::Change,
+    log::{Change, ChangeKind},
+    names::FileNames,
     place::{Placement, StagedFile, count, place},
     row_set::RowSet,
-    snapshot::{LakeFile, Snapshot},
+    snapshot::{LakeFile, Snapshot, Verified},
 };
 use crate::{
     durable,
     error::ErrorKind,
-    ids::{Month, ProjectSlug, UploadId},
+    ids::{ChangeId, ProjectSlug},
 };
 
 /// Where the table is, below the data folder.
@@ -94,11 +96,6 @@ fn root_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::E
         next = error.source();
     }
     None
-}
-
-/// The path of a file of a partition, relative to the table's root.
-fn partition_path(project: &ProjectSlug, month: Month, name: &str) -> String {
-    format!("project_id={project}/month={month}/{name}.parquet")
 }
 
 fn sync_folder_of(path: &Path) -> Result<(), LakeError> {
@@ -200,8 +197,8 @@ impl Lake {
         snapshot
     }
 
-    /// The version that committed `upload`, or `None` if none did.
-    pub async fn version_of(&self, upload: &UploadId) -> Result<Option<u64>, LakeError> {
-        self.log.version_of(upload).await
+    /// The version that `change` made, or `None` if there is none.
+    pub async fn version_of(&self, change: &ChangeId) -> Result<Option<u64>, LakeError> {
+        self.log.version_of(change).await
     }
 }

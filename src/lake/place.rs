@@ -10,16 +10,15 @@ use std::{
 use arrow::{array::RecordBatch, error::ArrowError};
 
 use super::{
-    LakeError, LakeFile, Snapshot,
+    FileNames, LakeError, LakeFile, Snapshot, Verified,
     collisions::{self, Collisions, Rows},
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
-    partition_path,
 };
 use crate::{
     durable,
-    ids::{Month, ProjectSlug, UploadId},
+    ids::{ChangeId, Month, ProjectSlug},
     payments::identity::identities,
 };
 
@@ -46,7 +45,7 @@ pub struct Placement {
     pub duplicate: u64,
 }
 
-/// Places the staged files of `upload` into `project`, as `snapshot` has it. The caller holds the project's lock.
+/// Places the staged files of an upload, which is the change `change`, into `project`, as `snapshot` has it. The caller holds the project's lock.
 ///
 /// An upload's row that is there already to the letter is left out; one with a known ID and other content takes the place
 /// of the earlier one, whichever month that is in.
@@ -54,7 +53,7 @@ pub fn place(
     root: &Path,
     snapshot: &Snapshot,
     project: &ProjectSlug,
-    upload: &UploadId,
+    change: &ChangeId,
     staged: &[StagedFile],
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
@@ -74,11 +73,12 @@ pub fn place(
         coming.entry(file.month).or_default().push(index);
     }
     let losing = existing.iter().filter(|file| collisions.replaced.contains_key(&file.path)).map(|file| file.month);
+    let mut names = FileNames::of(change.clone());
     let months: BTreeSet<Month> = coming.keys().copied().chain(losing).collect();
     for month in months {
         let coming = coming.get(&month).map_or(&[][..], Vec::as_slice);
-        let partition = Partition { root, project, month, upload, staged, collisions: &collisions };
-        if let Err(error) = partition.place(coming, snapshot.files(project, month), &mut placement) {
+        let partition = Partition { root, project, month, staged, collisions: &collisions };
+        if let Err(error) = partition.place(coming, snapshot.files(project, month), &mut names, &mut placement) {
             discard(root, &placement.added);
             return Err(error);
         }
@@ -127,13 +127,18 @@ struct Partition<'a> {
     root: &'a Path,
     project: &'a ProjectSlug,
     month: Month,
-    upload: &'a UploadId,
     staged: &'a [StagedFile],
     collisions: &'a Collisions,
 }
 
 impl Partition<'_> {
-    fn place(&self, coming: &[usize], there: &[Arc<LakeFile>], placement: &mut Placement) -> Result<(), LakeError> {
+    fn place(
+        &self,
+        coming: &[usize],
+        there: &[Arc<LakeFile>],
+        names: &mut FileNames,
+        placement: &mut Placement,
+    ) -> Result<(), LakeError> {
         let loses = |file: &LakeFile| self.collisions.replaced.contains_key(&file.path);
         let crowded = there.len() + coming.len() > FILES_PER_PARTITION;
         if crowded || there.iter().any(|file| loses(file)) {
@@ -146,15 +151,16 @@ impl Partition<'_> {
                 .map(|(file, path)| Input { path, without: self.collisions.replaced.get(&file.path) })
                 .collect();
             inputs.extend(coming.iter().map(|index| self.input(*index)));
-            placement.added.extend(materialise(self.root, self.project, self.month, &inputs)?);
+            placement.added.extend(materialise(self.root, self.project, self.month, names, &inputs)?);
             placement.removed.extend(rewritten.into_iter().cloned());
             return Ok(());
         }
         for index in coming {
             if self.collisions.duplicates.contains_key(index) {
-                placement.added.extend(materialise(self.root, self.project, self.month, &[self.input(*index)])?);
+                let inputs = [self.input(*index)];
+                placement.added.extend(materialise(self.root, self.project, self.month, names, &inputs)?);
             } else {
-                placement.added.push(self.link(*index)?);
+                placement.added.push(self.link(*index, names)?);
             }
         }
         Ok(())
@@ -165,12 +171,20 @@ impl Partition<'_> {
     }
 
     /// Gives a staged file its name in the lake: each row is encoded once.
-    fn link(&self, index: usize) -> Result<LakeFile, LakeError> {
-        let Written { path: from, rows, bytes } = &self.staged[index].file;
-        let path = partition_path(self.project, self.month, &format!("{}-{index}", self.upload));
+    fn link(&self, index: usize, names: &mut FileNames) -> Result<LakeFile, LakeError> {
+        let Written { path: from, rows, bytes, sha256 } = &self.staged[index].file;
+        let path = names.next(self.project, self.month);
         let target = self.root.join(&path);
         durable::link(from, &target)
             .map_err(|source| LakeError::Io { what: format!("placing {}", target.display()), source })?;
-        Ok(LakeFile { path, project: self.project.clone(), month: self.month, bytes: *bytes, rows: *rows })
+        Ok(LakeFile {
+            path,
+            project: self.project.clone(),
+            month: self.month,
+            bytes: *bytes,
+            rows: *rows,
+            sha256: *sha256,
+            verified: Verified::written_here(),
+        })
     }
 }

@@ -269,6 +269,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::lake::Verified;
 
     fn table() -> PaymentsTable {
         let file = |project: &str, month: &str, bytes: u64| ScanFile {
@@ -278,6 +279,8 @@ mod tests {
                 month: month.parse().unwrap(),
                 bytes,
                 rows: 1,
+                sha256: [0; 32],
+                verified: Verified::written_here(),
             }),
             time_zone: chrono_tz::UTC,
         };

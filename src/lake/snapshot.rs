@@ -1,6 +1,12 @@
 //! The lake at one version: which files make it up. Immutable; a commit makes a new one beside it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::ids::{Month, ProjectSlug};
 
@@ -13,7 +19,46 @@ pub struct LakeFile {
     pub month: Month,
     pub bytes: u64,
     pub rows: u64,
+    /// Of the file's bytes, taken while they were written.
+    pub sha256: [u8; 32],
+    pub verified: Verified,
 }
+
+/// Whether this process has seen that a file's bytes are those that were written: it wrote them itself, or it has read
+/// them and compared their hash. Says nothing about which file it is, so all are equal.
+#[derive(Debug, Default)]
+pub struct Verified(AtomicBool);
+
+impl Verified {
+    /// Of a file that this process wrote.
+    #[must_use]
+    pub fn written_here() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Verified {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.is_set()))
+    }
+}
+
+impl PartialEq for Verified {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Verified {}
 
 /// The files of each partition at one version.
 #[derive(Clone, Debug, Default)]

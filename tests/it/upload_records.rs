@@ -10,7 +10,7 @@ use wattlake::{
     catalog::{OnError, UploadRecord, UploadStatus},
     config::UploadConfig,
     ingest::{Ingest, UploadRequest},
-    lake::Change,
+    lake::{Change, ChangeKind},
 };
 
 use crate::harness::{HEADER, TestServer, Upload, counts, file, row};
@@ -246,7 +246,13 @@ async fn uploads_that_a_crash_left_on_their_way_are_settled_by_the_lakes_log() {
     server.catalog.insert_upload(&landed).await.unwrap();
     server
         .lake
-        .commit(&Change { upload: landed.id.clone(), sha256: landed.sha256.clone(), removed: vec![], added: vec![] })
+        .commit(&Change {
+            id: (&landed.id).into(),
+            kind: ChangeKind::Upload,
+            facts: vec![],
+            removed: vec![],
+            added: vec![],
+        })
         .await
         .unwrap();
     let receiving = UploadRecord { status: UploadStatus::Receiving, ..left("5b") };
