@@ -119,7 +119,7 @@ impl Server {
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
         let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
-        let lake = Arc::new(Lake::open(&config.data_dir).await.map_err(failed)?);
+        let lake = Arc::new(Lake::open(catalog.clone(), &config.data_dir).await.map_err(failed)?);
         let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
         let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
         let ingest = Arc::new(ingest.map_err(failed)?);
@@ -137,7 +137,12 @@ impl Server {
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let AppState { config, catalog, ingest, .. } = self.state.clone();
+        let repairing = tokio::spawn({
+            let ingest = ingest.clone();
+            async move { ingest.repair_for_ever().await }
+        });
         serve(self.listener, router(self.state), &config.http, stop).await;
+        repairing.abort();
         if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
             tracing::warn!("some uploads did not end in time; the next start settles them");
         }

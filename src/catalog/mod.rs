@@ -4,8 +4,10 @@
 
 mod codes;
 mod keys;
+mod ledger;
 mod project_text;
 mod projects;
+mod sealed;
 mod upload_record;
 mod uploads;
 
@@ -21,6 +23,7 @@ pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use keys::{ApiKey, NewKey};
 pub use project_text::{FieldError, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
+pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
 

@@ -221,6 +221,49 @@ impl Catalog {
         rows.into_iter().map(UploadRecord::try_from).collect()
     }
 
+    /// The uploads whose rows count in a project, in the order in which they landed.
+    pub async fn live_uploads(&self, project: &ProjectSlug) -> Result<Vec<UploadRecord>, CatalogError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT uploads.*, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                 WHERE upload_id = id) AS projects
+             FROM upload_projects JOIN uploads ON id = upload_id
+             WHERE project = ? AND status = 'committed' ORDER BY lake_version, id",
+        )
+        .bind(project.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list the uploads of a project"))?;
+        rows.into_iter().map(UploadRecord::try_from).collect()
+    }
+
+    /// Committed uploads, and their projects, which the ledger does not know.
+    pub async fn uploads_without_version(&self) -> Result<Vec<(UploadId, ProjectSlug)>, CatalogError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT id, project FROM uploads JOIN upload_projects ON upload_id = id
+             WHERE status = 'committed' AND NOT EXISTS (SELECT 1 FROM lake_versions WHERE change_id = id)
+               AND NOT EXISTS (SELECT 1 FROM lake_recovered WHERE lake_recovered.upload_id = id)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("compare uploads and the ledger"))?;
+        rows.into_iter().map(|(id, project)| Ok((read("upload's id", &id)?, read("upload's project", &project)?))).collect()
+    }
+
+    /// Notes that a version has the rows of all live uploads of a project, also of those that no version names.
+    pub async fn note_recovered(&self, project: &ProjectSlug, version: u64) -> Result<(), CatalogError> {
+        for (upload, of) in self.uploads_without_version().await? {
+            if of == *project {
+                sqlx::query("INSERT OR REPLACE INTO lake_recovered VALUES (?, ?)")
+                    .bind(upload.as_str())
+                    .bind(to_i64(version))
+                    .execute(&self.pool)
+                    .await
+                    .map_err(sql("note recovered uploads"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The committed uploads of some projects, the oldest first.
     ///
     /// # Errors

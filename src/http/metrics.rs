@@ -17,6 +17,8 @@ use crate::{
     access::{Principal, Scope},
     catalog::Project,
     error::ErrorKind,
+    ids::ProjectSlug,
+    lake::Finding,
     query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
 };
 
@@ -58,11 +60,19 @@ pub(super) async fn get_metric(
     };
     let inputs =
         Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
+    let incomplete = state.lake.incomplete(scope.projects());
+    if !incomplete.is_empty() {
+        return Err(damaged(&incomplete));
+    }
     let etag = format!("\"{}\"", state.engine.etag(metric, &request, &inputs, format)?);
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
-    let answer = state.engine.answer(metric, &request, inputs, format).await?;
+    let answer = state.engine.answer(metric, &request, inputs, format).await;
+    if let Err(QueryError::Damaged(findings)) = &answer {
+        state.lake.found(findings);
+    }
+    let answer = answer?;
     let mut response = (validators(&etag), Body::from(answer.bytes)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if answer.truncated {
@@ -110,6 +120,19 @@ impl From<ParameterError> for Problem {
     }
 }
 
+/// The answer to a question that needs rows which are lost or altered: which projects it would have been wrong for. They
+/// are all of the caller's scope.
+fn damaged(findings: &[Finding]) -> Problem {
+    let projects: BTreeSet<&str> = findings.iter().filter_map(Finding::project).map(ProjectSlug::as_str).collect();
+    let names = projects.iter().copied().collect::<Vec<_>>();
+    let detail = format!(
+        "stored payments of {} are damaged and are not answered from; they are being made anew from the uploads, so try again in a \
+         moment",
+        names.join(", ")
+    );
+    Problem::new(ErrorKind::Unavailable, "data_damaged", detail).with("projects", names)
+}
+
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         let error = match error {
@@ -121,6 +144,7 @@ impl From<QueryError> for Problem {
             QueryError::Timeout(_) => "query_timeout",
             QueryError::Resources(_) => "query_memory",
             QueryError::AnswerTooLarge { .. } => "answer_too_large",
+            QueryError::Damaged(findings) => return damaged(findings),
             _ => "query",
         };
         Self::failure(error.kind(), code, &error)

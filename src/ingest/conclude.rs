@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use chrono::{SubsecRound, Utc};
 
 use super::{
-    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder, report::Report, stage,
+    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder, rebuild::staged_records, report::Report,
+    stage,
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
-    ids::ChangeId,
+    ids::{ChangeId, ProjectSlug},
     lake::{self, Change, ChangeKind, LakeError, StagedFile},
     payments::report::Counts,
 };
@@ -119,12 +120,7 @@ impl Ingest {
         report.months.dedup();
         let project = &request.project.slug;
         let _turn = self.lake.lock(project).await;
-        // Whatever of this project is unfinished now was left by a failure: all that is under way holds the lock.
-        for left in self.catalog.unfinished_uploads().await? {
-            if left.projects.contains(project) {
-                self.settle(&left).await?;
-            }
-        }
+        self.settle_project(project).await?;
         // The same file twice at once: the second sees here that the first has landed.
         if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
             return Ok(Outcome::Repeated(first));
@@ -171,6 +167,7 @@ impl Ingest {
                 staged.file.path = kept.path().join(inside);
             }
         }
+        self.catalog.record_staged(&record.id, &staged_records(&project, &kept, &staged)).await?;
         let change = ChangeId::from(&record.id);
         let (lake, snapshot, names) = (self.lake.clone(), self.lake.snapshot(), change.clone());
         let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &names, &staged)?)).await?;
@@ -210,6 +207,16 @@ impl Ingest {
     pub(super) async fn recover(&self) -> Result<(), IngestError> {
         for upload in self.catalog.unfinished_uploads().await? {
             self.settle(&upload).await?;
+        }
+        Ok(())
+    }
+
+    /// Settles what of a project is unfinished. Whoever holds its lock knows that a failure left it.
+    pub(super) async fn settle_project(&self, project: &ProjectSlug) -> Result<(), IngestError> {
+        for left in self.catalog.unfinished_uploads().await? {
+            if left.projects.contains(project) {
+                self.settle(&left).await?;
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     catalog::CatalogError,
     error::ErrorKind,
-    lake::{self, LakeError},
+    lake::{self, Finding, LakeError},
 };
 
 /// Why an upload came to no answer of its own. A file that is refused for its content is not an error: see [`Outcome`].
@@ -27,6 +27,8 @@ pub enum IngestError {
     Lake(#[from] LakeError),
     #[error("the project's currency changed while the file came; send it again")]
     CurrencyChanged,
+    #[error("{0}")]
+    Damaged(Finding),
     #[error("the upload was stopped")]
     Stopped,
 }
@@ -47,7 +49,7 @@ impl IngestError {
             Self::Arrow(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),
             Self::Lake(error) => error.kind(),
-            Self::Stopped => ErrorKind::Unavailable,
+            Self::Stopped | Self::Damaged(_) => ErrorKind::Unavailable,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The folder of one upload: what is kept of it, and where.
 //!
 //! ```text
+//! uploads/<id>/upload.json                             what it was told about its file
 //! uploads/<id>/original.csv.zst                        the file byte for byte
 //! uploads/<id>/rejected.csv.zst                        its rejected rows, where there are any
 //! uploads/<id>/accepted/<project>/<month>-<n>.parquet  its good rows, sorted
@@ -44,6 +45,10 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.0
+    }
+
+    pub(super) fn manifest(&self) -> PathBuf {
+        self.0.join("upload.json")
     }
 
     pub(super) fn original(&self) -> PathBuf {

@@ -12,6 +12,8 @@ mod conclude;
 mod error;
 mod folder;
 mod intake;
+mod manifest;
+mod rebuild;
 mod rejected;
 mod repeats;
 mod report;
@@ -26,29 +28,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use chrono::Duration;
 use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 pub use self::error::IngestError;
-use self::{check::Checked, folder::Folder, intake::Intake};
+use self::{check::Checked, folder::Folder, intake::Intake, manifest::Manifest};
 use crate::{
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
     ids::UploadId,
-    lake::Lake,
-    payments::{
-        dataset_name,
-        decoder::{FileContext, Limits},
-    },
+    lake::{Finding, Lake},
+    payments::decoder::Limits,
 };
 
 /// Chunks of a body that wait for the decoder at most.
 const CHUNKS_WAITING: usize = 16;
-
-/// How far a payment may lie ahead of the server's clock: clocks differ, and files are made ahead of midnight elsewhere.
-const CLOCK_TOLERANCE: Duration = Duration::hours(24);
 
 /// What an upload says about itself before its file.
 #[derive(Clone, Debug)]
@@ -104,6 +99,9 @@ impl Ingest {
         let failed = IngestError::io("removing unfinished uploads");
         blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
         ingest.recover().await?;
+        let missing = ingest.catalog.uploads_without_version().await?;
+        let missing = missing.into_iter().map(|(upload, project)| Finding::UploadMissing { project, upload });
+        ingest.lake.found(&missing.collect::<Vec<_>>());
         Ok(ingest)
     }
 
@@ -163,24 +161,20 @@ impl Ingest {
         work: &Arc<Work>,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
-        let context = FileContext {
-            default_site: dataset_name::site(&request.dataset_name).unwrap_or(&request.project.name).to_owned(),
-            currency: request.project.currency.to_string(),
-            upload_id: record.id.clone(),
-            not_after_micros: (record.received_at + CLOCK_TOLERANCE).timestamp_micros(),
-            limits: Limits {
-                row_bytes: self.config.max_row_bytes,
-                field_bytes: self.config.max_field_bytes,
-                rows: self.config.max_rows,
-            },
+        let limits = Limits {
+            row_bytes: self.config.max_row_bytes,
+            field_bytes: self.config.max_field_bytes,
+            rows: self.config.max_rows,
         };
+        let manifest = Manifest::of(request, record);
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
         // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
         let work = work.clone();
         let check = tokio::task::spawn_blocking(move || {
+            manifest.write(&work.folder).map_err(IngestError::io("keeping what the upload was told"))?;
             let intake =
                 Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, context, &work.folder)
+            check::check(intake, manifest.context(limits), &work.folder)
         });
         let sent = self.send(body, chunks).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;

@@ -1,149 +1,157 @@
-//! The Delta log: the table's creation, its state when the server starts, and commits.
+//! The Delta log: a folder of entries, one a version, and now and then a checkpoint of all of them.
 //!
-//! One server writes the table, so a commit is one put-if-absent of the next version, made from the actions alone: its
-//! cost does not grow with the table. What a general-purpose commit does besides (carrying a snapshot of all files along)
-//! is what our own [`Snapshot`] is for. A checkpoint every [`CHECKPOINT_INTERVAL`] versions keeps the next start short.
+//! One server writes the table, so a commit is one put-if-absent of the next entry, made from the change alone: its cost
+//! does not grow with the table. delta-rs makes the table and writes checkpoints, which keep the start of other readers
+//! short; what the entries say is known from the ledger, and the two are compared when the lake is opened.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use chrono::Utc;
 use deltalake_core::{
     DeltaTable, DeltaTableBuilder, DeltaTableError,
-    kernel::{
-        Action, Add, DataType, PrimitiveType, Remove, StructField, Transaction,
-        transaction::{CommitData, TransactionError},
-    },
-    logstore::{CommitOrBytes, LogStoreRef},
+    kernel::{DataType, PrimitiveType, StructField},
+    logstore::LogStoreRef,
     operations::create::CreateBuilder,
-    protocol::{DeltaOperation, SaveMode, checkpoints},
+    protocol::checkpoints,
 };
-use futures::TryStreamExt;
-use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use url::Url;
-use uuid::Uuid;
 
-use super::{LakeError, LakeFile, Snapshot, Verified, store::DurableStore};
+use super::{LakeError, store::DurableStore};
 use crate::{
-    ids::{ChangeId, Month, ProjectSlug},
+    catalog::LedgerCheckpoint,
+    durable,
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA, PARTITION_COLUMNS},
 };
 
 /// A checkpoint is written at every so many versions.
-const CHECKPOINT_INTERVAL: u64 = 20;
+pub(super) const CHECKPOINT_INTERVAL: u64 = 20;
 
-/// Why the lake changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// The rows of an upload come in.
-    Upload,
-    /// Uploads are deleted: their rows go, and what they had corrected comes back.
-    Delete,
-    /// A deleted upload comes back.
-    Restore,
-    /// A project's files are made anew from its uploads, with the same rows.
-    Rebuild,
+/// The file that says which checkpoint is the newest.
+pub(super) const POINTER: &str = "_last_checkpoint";
+
+/// The log of one table.
+#[derive(Clone)]
+pub(super) struct DeltaLog {
+    store: LogStoreRef,
+    folder: PathBuf,
 }
 
-impl ChangeKind {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Delete => "delete",
-            Self::Restore => "restore",
-            Self::Rebuild => "rebuild",
+/// A file of the log's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LogFile {
+    Entry(u64),
+    Checkpoint(u64),
+    Pointer,
+    /// A write that was not ended.
+    Unfinished,
+    Foreign,
+}
+
+impl LogFile {
+    fn of(name: &str) -> Self {
+        let version = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
+        if name == POINTER {
+            return Self::Pointer;
         }
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            return Self::Unfinished;
+        }
+        if let Some(version) = name.strip_suffix(".checkpoint.parquet").and_then(version) {
+            return Self::Checkpoint(version);
+        }
+        name.strip_suffix(".json").and_then(version).map_or(Self::Foreign, Self::Entry)
     }
 }
 
-/// What one commit changes: all of it becomes visible, or none.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// Kept in the commit itself, so that the log alone says what it was for.
-    pub id: ChangeId,
-    pub kind: ChangeKind,
-    /// What else the log is to say of it, such as the SHA-256 of an upload's original.
-    pub facts: Vec<(&'static str, String)>,
-    pub removed: Vec<Arc<LakeFile>>,
-    pub added: Vec<LakeFile>,
-}
-
-/// The log of one table.
-pub(super) struct DeltaLog {
-    store: LogStoreRef,
-}
-
 impl DeltaLog {
-    /// Opens the table in the folder `root`, or makes an empty one, and reads which files are active.
-    pub(super) async fn open(root: &Path) -> Result<(Self, Snapshot), LakeError> {
+    /// The log of the table in the folder `root`, whether it is there or not.
+    pub(super) fn of(root: &Path) -> Result<Self, LakeError> {
         let url = Url::from_directory_path(root)
             .map_err(|()| LakeError::Layout(format!("{} is not an absolute folder", root.display())))?;
         let builder =
             DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(Arc::new(DurableStore::new()), url);
-        let store = builder.build_storage()?;
-        let mut table = DeltaTable::new(store.clone());
-        if table.verify_deltatable_existence().await? {
-            table.load().await?;
-        } else {
-            table = create(store.clone()).await?;
-        }
-        let snapshot = read_snapshot(&table).await?;
-        Ok((Self { store }, snapshot))
+        Ok(Self { store: builder.build_storage()?, folder: root.join("_delta_log") })
     }
 
-    /// Reads anew which files are active.
-    pub(super) async fn read(&self) -> Result<Snapshot, LakeError> {
-        let mut table = DeltaTable::new(self.store.clone());
-        table.load().await?;
-        read_snapshot(&table).await
+    /// Makes an empty table, which is version 0, and gives its entry.
+    pub(super) async fn create(&self) -> Result<Vec<u8>, LakeError> {
+        create(self.store.clone()).await?;
+        let missing = || LakeError::Layout("the table that was made has no entry".to_owned());
+        self.entry(0)?.ok_or_else(missing)
     }
 
-    /// Writes `change` as version `version`, which must be the next one.
-    pub(super) async fn commit(&self, version: u64, change: &Change) -> Result<(), LakeError> {
-        let now = Utc::now().timestamp_millis();
-        let mut actions: Vec<Action> =
-            change.removed.iter().map(|file| Action::Remove(remove_action(file, now))).collect();
-        actions.extend(change.added.iter().map(|file| Action::Add(add_action(file, now))));
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
-            predicate: None,
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn entry_path(&self, version: u64) -> PathBuf {
+        self.folder.join(format!("{version:020}.json"))
+    }
+
+    pub(super) fn checkpoint_path(&self, version: u64) -> PathBuf {
+        self.folder.join(format!("{version:020}.checkpoint.parquet"))
+    }
+
+    /// The bytes of an entry, or `None` where there is no such entry.
+    pub(super) fn entry(&self, version: u64) -> Result<Option<Vec<u8>>, LakeError> {
+        read(&self.entry_path(version))
+    }
+
+    /// The files of the log's folder, by name; none where there is no folder.
+    pub(super) fn files(&self) -> Result<Vec<(String, LogFile)>, LakeError> {
+        let failed = |source| LakeError::Io { what: format!("listing {}", self.folder.display()), source };
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed)?,
         };
-        let facts = [("change", change.id.as_str()), ("kind", change.kind.as_str())];
-        let facts = facts.into_iter().chain(change.facts.iter().map(|(name, value)| (*name, value.as_str())));
-        let metadata = facts.map(|(name, value)| (format!("wattlake.{name}"), Value::from(value))).collect();
-        let number = i64::try_from(version).map_err(|_| LakeError::Layout(format!("version {version}")))?;
-        let transaction = Transaction::new_with_last_update(change.id.as_str(), number, Some(now));
-        let data = CommitData::new(actions, operation, metadata, vec![transaction]);
-        let bytes = data.get_bytes().map_err(DeltaTableError::from)?;
-        match self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await {
-            Ok(()) => Ok(()),
-            Err(TransactionError::VersionAlreadyExists(_)) => Err(LakeError::Conflict { version }),
-            Err(error) => Err(DeltaTableError::from(error).into()),
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            files.push((name.clone(), LogFile::of(&name)));
+        }
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(files)
+    }
+
+    /// Writes the entry of the next version, on disk when this returns.
+    ///
+    /// # Errors
+    /// [`LakeError::Conflict`] where that version has an entry already.
+    pub(super) async fn write(&self, version: u64, entry: Vec<u8>) -> Result<(), LakeError> {
+        let path = self.entry_path(version);
+        let write = move || durable::write(&path, [entry], false);
+        match tokio::task::spawn_blocking(write).await.map_err(|_| LakeError::Stopped)? {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(LakeError::Conflict { version }),
+            other => other.map_err(|source| LakeError::Io { what: format!("writing version {version}"), source }),
         }
     }
 
-    /// Writes a checkpoint if one is due at `version`. It only shortens the next start, so a failure is logged.
-    pub(super) async fn checkpoint_if_due(&self, version: u64) {
-        if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
-            return;
-        }
+    /// Writes a checkpoint of `version`, and gives what to know it by.
+    pub(super) async fn checkpoint(&self, version: u64) -> Result<LedgerCheckpoint, LakeError> {
         let mut table = DeltaTable::new(self.store.clone());
-        let written = match table.load_version(version).await {
-            Ok(()) => checkpoints::create_checkpoint(&table, None).await,
-            Err(error) => Err(error),
+        table.load_version(version).await?;
+        checkpoints::create_checkpoint(&table, None).await?;
+        let log = self.clone();
+        let written = move || {
+            let missing = || LakeError::Layout(format!("the checkpoint of version {version} is not there"));
+            let checkpoint = read(&log.checkpoint_path(version))?.ok_or_else(missing)?;
+            let pointer = read(&log.folder.join(POINTER))?.ok_or_else(missing)?;
+            Ok(LedgerCheckpoint { version, sha256: Sha256::digest(&checkpoint).into(), pointer })
         };
-        if let Err(error) = written {
-            tracing::warn!(version, %error, "the checkpoint of the lake's log was not written; the next start is slower");
-        }
+        tokio::task::spawn_blocking(written).await.map_err(|_| LakeError::Stopped)?
     }
+}
 
-    /// The version that `change` made, by the log itself.
-    pub(super) async fn version_of(&self, change: &ChangeId) -> Result<Option<u64>, LakeError> {
-        let mut table = DeltaTable::new(self.store.clone());
-        table.load().await?;
-        let version = table.snapshot()?.transaction_version(self.store.as_ref(), change.as_str()).await?;
-        Ok(version.and_then(|version| u64::try_from(version).ok()))
+/// The bytes of a file, or `None` where it is not there.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, LakeError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LakeError::Io { what: format!("reading {}", path.display()), source }),
     }
 }
 
@@ -173,63 +181,18 @@ async fn create(store: LogStoreRef) -> Result<DeltaTable, LakeError> {
     Ok(table)
 }
 
-async fn read_snapshot(table: &DeltaTable) -> Result<Snapshot, LakeError> {
-    let state = table.snapshot()?;
-    let log = table.log_store();
-    let mut files: Vec<(i64, LakeFile)> = state
-        .snapshot()
-        .file_views(log.as_ref(), None)
-        .map_err(LakeError::from)
-        .and_then(|view| async move {
-            let values = view.partition_values_map();
-            let value = |name: &str| values.get(name).cloned().flatten().unwrap_or_default();
-            let path = view.object_store_path().to_string();
-            let broken = |what: &str| LakeError::Layout(format!("the log's entry for {path} has no valid {what}"));
-            let project: ProjectSlug = value("project_id").parse().map_err(|_| broken("project_id"))?;
-            let month: Month = value("month").parse().map_err(|_| broken("month"))?;
-            let bytes = u64::try_from(view.size()).map_err(|_| broken("size"))?;
-            let rows = view.num_records().ok_or_else(|| broken("number of records"))? as u64;
-            Ok((
-                view.modification_time(),
-                LakeFile { path, project, month, bytes, rows, sha256: [0; 32], verified: Verified::default() },
-            ))
-        })
-        .try_collect()
-        .await?;
-    // The log does not keep an order; the files of a partition are listed as they came.
-    files.sort_by(|(a_time, a), (b_time, b)| a_time.cmp(b_time).then_with(|| a.path.cmp(&b.path)));
-    let files: Vec<LakeFile> = files.into_iter().map(|(_, file)| file).collect();
-    let version = table.version().ok_or_else(|| LakeError::Layout("the table has no version".to_owned()))?;
-    Ok(Snapshot::default().after(version, &[], &files))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn partition_values(file: &LakeFile) -> HashMap<String, Option<String>> {
-    HashMap::from([
-        ("project_id".to_owned(), Some(file.project.to_string())),
-        ("month".to_owned(), Some(file.month.to_string())),
-    ])
-}
-
-fn add_action(file: &LakeFile, now: i64) -> Add {
-    Add {
-        path: file.path.clone(),
-        partition_values: partition_values(file),
-        size: i64::try_from(file.bytes).unwrap_or(i64::MAX),
-        modification_time: now,
-        data_change: true,
-        stats: Some(json!({ "numRecords": file.rows }).to_string()),
-        ..Add::default()
-    }
-}
-
-fn remove_action(file: &LakeFile, now: i64) -> Remove {
-    Remove {
-        path: file.path.clone(),
-        data_change: true,
-        deletion_timestamp: Some(now),
-        extended_file_metadata: Some(true),
-        partition_values: Some(partition_values(file)),
-        size: i64::try_from(file.bytes).ok(),
-        ..Remove::default()
+    #[test]
+    fn the_files_of_the_log_are_told_apart_by_name() {
+        assert_eq!(LogFile::of("00000000000000000012.json"), LogFile::Entry(12));
+        assert_eq!(LogFile::of("00000000000000000020.checkpoint.parquet"), LogFile::Checkpoint(20));
+        assert_eq!(LogFile::of("_last_checkpoint"), LogFile::Pointer);
+        assert_eq!(LogFile::of(".0192.tmp"), LogFile::Unfinished);
+        for foreign in ["12.json", "00000000000000000012.json.bak", "0000000000000000012x.json", "x"] {
+            assert_eq!(LogFile::of(foreign), LogFile::Foreign, "{foreign}");
+        }
     }
 }

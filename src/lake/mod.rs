@@ -1,34 +1,44 @@
 //! The lake: one Delta table of payments, partitioned by project and month.
 
 mod collisions;
+mod entry;
 mod file;
+mod finding;
 mod log;
 mod materialise;
 mod names;
 mod place;
+mod reconcile;
 mod row_set;
 pub mod scan;
+mod set_aside;
 pub mod snapshot;
 mod store;
+mod verify;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use chrono::Utc;
+use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::{
+    entry::{Change, ChangeKind},
     file::{Waiting, Written, write},
-    log::{Change, ChangeKind},
+    finding::Finding,
     names::FileNames,
     place::{Placement, StagedFile, count, place},
     row_set::RowSet,
     snapshot::{LakeFile, Snapshot, Verified},
+    verify::{fingerprint, verify},
 };
 use crate::{
+    catalog::{Catalog, CatalogError, LedgerFile, LedgerVersion},
     durable,
     error::ErrorKind,
     ids::{ChangeId, ProjectSlug},
@@ -52,6 +62,18 @@ pub enum LakeError {
     Conflict { version: u64 },
     #[error("the lake is not as Wattlake lays it out: {0}")]
     Layout(String),
+    #[error("the ledger")]
+    Catalog(#[from] CatalogError),
+    #[error("the lake has a log and the catalogue no ledger of it; `wattlake rebuild --anew` makes the lake from the uploads")]
+    NoLedger,
+    #[error("what version {version} of the lake was is lost, in the ledger and in the log; `wattlake rebuild --anew` makes the lake from the uploads")]
+    Lost { version: u64 },
+    #[error("damaged: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Damaged(Vec<Finding>),
+    #[error("a change is in the ledger, and whether the log has it is not known")]
+    Unsettled,
+    #[error("the work was stopped")]
+    Stopped,
     /// The source of the rows failed, not the lake.
     #[error("the rows for the lake")]
     Rows(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -70,7 +92,9 @@ impl LakeError {
             Self::Delta(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
             Self::Parquet(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
             Self::Arrow(error) => root_io(error).map_or(ErrorKind::Internal, io_kind),
-            Self::Conflict { .. } => ErrorKind::Unavailable,
+            Self::Conflict { .. } | Self::Damaged(_) | Self::Unsettled | Self::Stopped => ErrorKind::Unavailable,
+            Self::Catalog(error) => error.kind(),
+            Self::NoLedger | Self::Lost { .. } => ErrorKind::Conflict,
             Self::Rows(error) => root_io(error.as_ref()).map_or(ErrorKind::Internal, io_kind),
             Self::Layout(_) => ErrorKind::Internal,
         }
@@ -116,29 +140,66 @@ fn discard(root: &Path, files: &[LakeFile]) {
 /// The table of payments: its current snapshot, and the one place that changes it.
 pub struct Lake {
     root: PathBuf,
-    log: Arc<log::DeltaLog>,
+    catalog: Catalog,
+    log: log::DeltaLog,
     current: RwLock<Arc<Snapshot>>,
     /// Held while a version is written, so that versions follow one another.
-    committing: tokio::sync::Mutex<()>,
+    committing: tokio::sync::Mutex<Committing>,
     /// One lock a project, held from the look at what is there to the commit: see [`Lake::lock`].
     projects: Mutex<HashMap<ProjectSlug, Arc<tokio::sync::Mutex<()>>>>,
+    damaged: verify::Damaged,
+}
+
+/// What the one that commits has to know of the last commit.
+#[derive(Default)]
+struct Committing {
+    /// It is in the ledger, and neither could the log be written nor the ledger be taken back.
+    unsettled: bool,
 }
 
 impl Lake {
-    /// Opens the table below `data_dir`, or makes an empty one.
-    pub async fn open(data_dir: &Path) -> Result<Self, LakeError> {
+    /// Opens the table below `data_dir`, or makes an empty one. What is not as the ledger says is named in the log and
+    /// mended, or its project is refused: see [`Lake::damaged`].
+    pub async fn open(catalog: Catalog, data_dir: &Path) -> Result<Self, LakeError> {
         let root = data_dir.join(TABLE_FOLDER);
         let root = durable::create_dir_all(&root)
             .and_then(|()| root.canonicalize())
             .map_err(|source| LakeError::Io { what: format!("making {}", root.display()), source })?;
-        let (log, snapshot) = log::DeltaLog::open(&root).await?;
-        Ok(Self {
+        let log = log::DeltaLog::of(&root)?;
+        let lake = Self {
             root,
-            log: Arc::new(log),
-            current: RwLock::new(Arc::new(snapshot)),
-            committing: tokio::sync::Mutex::new(()),
+            catalog,
+            log,
+            current: RwLock::default(),
+            committing: tokio::sync::Mutex::default(),
             projects: Mutex::default(),
-        })
+            damaged: verify::Damaged::default(),
+        };
+        lake.reload().await?;
+        Ok(lake)
+    }
+
+    /// Compares ledger, log and files, and takes what they say as the newest version.
+    async fn reload(&self) -> Result<(), LakeError> {
+        let opened = self.reconcile(false).run().await?;
+        self.damaged.add(opened.findings);
+        let mut snapshot = opened.snapshot;
+        // What was seen to be whole stays so.
+        snapshot.keep_verified(&self.snapshot());
+        self.publish(snapshot);
+        Ok(())
+    }
+
+    fn reconcile(&self, look_only: bool) -> reconcile::Reconcile<'_> {
+        reconcile::Reconcile {
+            catalog: &self.catalog,
+            log: &self.log,
+            root: &self.root,
+            set_aside: set_aside::SetAside::beside(&self.root),
+            look_only,
+            thorough: look_only,
+            findings: Vec::new(),
+        }
     }
 
     /// The folder that the paths of [`LakeFile`]s are relative to.
@@ -149,8 +210,8 @@ impl Lake {
 
     /// Whether the table is where it was when the server started.
     pub async fn ping(&self) -> Result<(), LakeError> {
-        let log = self.root.join("_delta_log");
-        let there = tokio::fs::metadata(&log).await;
+        let log = self.log.folder();
+        let there = tokio::fs::metadata(log).await;
         there.map(drop).map_err(|source| LakeError::Io { what: format!("looking at {}", log.display()), source })
     }
 
@@ -171,19 +232,62 @@ impl Lake {
     }
 
     /// Makes `change` the next version. The files that it adds are in place and on disk already.
+    ///
+    /// The ledger has it first: from then on it is part of the lake, whenever the process ends. Where the log cannot be
+    /// written, the ledger is taken back.
     pub async fn commit(&self, change: &Change) -> Result<Arc<Snapshot>, LakeError> {
-        let _turn = self.committing.lock().await;
+        let mut turn = self.committing.lock().await;
+        self.settle(&mut turn).await?;
         let before = self.snapshot();
         let version = before.version + 1;
-        if let Err(error) = self.log.commit(version, change).await {
-            // The entry may be there all the same, ours or another program's: only the log knows what is in it.
-            self.publish(self.log.read().await?);
-            return Err(error);
+        let at = Utc::now();
+        let after = before.after(version, &change.removed, &change.added);
+        let entry = change.entry(version, at)?;
+        let ledger = LedgerVersion {
+            version,
+            change: change.id.clone(),
+            entry_sha256: Sha256::digest(&entry).into(),
+            entry,
+            files: after.files().count() as u64,
+            rows: after.files().map(|file| file.rows).sum(),
+            written_at: at,
+        };
+        let added: Vec<LedgerFile> = change.added.iter().map(|file| ledger_file(file, version)).collect();
+        let removed: Vec<&str> = change.removed.iter().map(|file| file.path.as_str()).collect();
+        self.catalog.record_version(&ledger, &added, &removed).await?;
+        if let Err(error) = self.log.write(version, ledger.entry).await {
+            return Err(self.take_back(&mut turn, version, error).await);
         }
-        let after = self.publish(before.after(version, &change.removed, &change.added));
-        let log = self.log.clone();
-        tokio::spawn(async move { log.checkpoint_if_due(version).await });
+        let after = self.publish(after);
+        if version.is_multiple_of(log::CHECKPOINT_INTERVAL) {
+            let (log, catalog) = (self.log.clone(), self.catalog.clone());
+            tokio::spawn(async move { checkpoint(&log, &catalog, version).await });
+        }
         Ok(after)
+    }
+
+    /// Takes a version back from the ledger, whose entry could not be written, and gives the error to answer.
+    async fn take_back(&self, turn: &mut Committing, version: u64, error: LakeError) -> LakeError {
+        if let Err(failed) = self.catalog.forget_version(version).await {
+            tracing::error!(version, error = %failed, "a version that the log does not have stays in the ledger for now");
+            turn.unsettled = true;
+            return error;
+        }
+        if matches!(error, LakeError::Conflict { .. })
+            && let Err(failed) = self.reload().await
+        {
+            tracing::error!(version, error = %failed, "another program's entry in the log could not be set aside");
+        }
+        error
+    }
+
+    /// Ends what the last commit left open: its entry is written now, or this fails too.
+    async fn settle(&self, turn: &mut Committing) -> Result<(), LakeError> {
+        if turn.unsettled {
+            self.reload().await?;
+            turn.unsettled = false;
+        }
+        Ok(())
     }
 
     /// Removes files that were placed for a change which no commit has.
@@ -199,6 +303,81 @@ impl Lake {
 
     /// The version that `change` made, or `None` if there is none.
     pub async fn version_of(&self, change: &ChangeId) -> Result<Option<u64>, LakeError> {
-        self.log.version_of(change).await
+        self.settle(&mut *self.committing.lock().await).await?;
+        Ok(self.catalog.version_of_change(change).await?)
+    }
+
+    /// Notes what was found by those who read: see [`verify`].
+    pub fn found(&self, findings: &[Finding]) {
+        self.damaged.add(findings.iter().cloned());
+    }
+
+    /// Projects of which a file is lost or altered, and which are not answered until they are repaired.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<ProjectSlug> {
+        self.damaged.projects()
+    }
+
+    /// Findings of some projects that make every question about them unanswerable, whichever files it would read.
+    #[must_use]
+    pub fn incomplete<'a>(&self, projects: impl Iterator<Item = &'a ProjectSlug>) -> Vec<Finding> {
+        self.damaged.incomplete(projects)
+    }
+
+    /// Resolves when damage was found since the last time.
+    pub async fn damage_found(&self) {
+        self.damaged.added().await;
+    }
+
+    /// A project was made anew from its uploads.
+    pub fn repaired(&self, project: &ProjectSlug) {
+        self.damaged.clear(project);
+    }
+
+    /// Looks at ledger, log and files without changing anything, and at the bytes of every file. Slow; for `wattlake fsck`.
+    pub async fn inspect(catalog: &Catalog, data_dir: &Path) -> Result<Vec<Finding>, LakeError> {
+        let root = data_dir.join(TABLE_FOLDER);
+        let root = root.canonicalize().map_err(|source| LakeError::Io { what: format!("opening {}", root.display()), source })?;
+        let log = log::DeltaLog::of(&root)?;
+        let set_aside = set_aside::SetAside::beside(&root);
+        let look = reconcile::Reconcile {
+            catalog,
+            log: &log,
+            root: &root,
+            set_aside,
+            look_only: true,
+            thorough: true,
+            findings: Vec::new(),
+        };
+        let reconcile::Opened { snapshot, mut findings } = look.run().await?;
+        let known: HashSet<String> = findings.iter().filter_map(Finding::path).map(str::to_owned).collect();
+        let files: Vec<Arc<LakeFile>> = snapshot.files().filter(|file| !known.contains(&file.path)).cloned().collect();
+        let verified = tokio::task::spawn_blocking(move || verify(&root, &files)).await.map_err(|_| LakeError::Stopped)?;
+        match verified {
+            Err(LakeError::Damaged(more)) => findings.extend(more),
+            other => other?,
+        }
+        Ok(findings)
+    }
+}
+
+/// Writes a checkpoint. It only shortens the start of other readers, so a failure is logged.
+async fn checkpoint(log: &log::DeltaLog, catalog: &Catalog, version: u64) {
+    let written = async { Ok::<_, LakeError>(catalog.record_checkpoint(&log.checkpoint(version).await?).await?) };
+    if let Err(error) = written.await {
+        tracing::warn!(version, error = %error, "the checkpoint of the lake's log was not written");
+    }
+}
+
+fn ledger_file(file: &LakeFile, added_in: u64) -> LedgerFile {
+    LedgerFile {
+        path: file.path.clone(),
+        project: file.project.clone(),
+        month: file.month,
+        bytes: file.bytes,
+        rows: file.rows,
+        sha256: file.sha256,
+        added_in,
+        removed: None,
     }
 }

@@ -15,6 +15,7 @@ use super::{
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, materialise},
+    verify,
 };
 use crate::{
     durable,
@@ -57,6 +58,7 @@ pub fn place(
     staged: &[StagedFile],
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
+    verify(root, &existing)?;
     // The first upload of a project meets nothing, and need not be read again.
     let paths = staged.iter().map(|staged| staged.file.path.as_path());
     let collisions = if existing.is_empty() || !collisions::any_known(root, &existing, paths)? {
@@ -78,7 +80,7 @@ pub fn place(
     for month in months {
         let coming = coming.get(&month).map_or(&[][..], Vec::as_slice);
         let partition = Partition { root, project, month, staged, collisions: &collisions };
-        if let Err(error) = partition.place(coming, snapshot.files(project, month), &mut names, &mut placement) {
+        if let Err(error) = partition.place(coming, snapshot.partition(project, month), &mut names, &mut placement) {
             discard(root, &placement.added);
             return Err(error);
         }
@@ -94,6 +96,7 @@ pub fn count(
     batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
+    verify(root, &existing)?;
     let mut rows = 0;
     let identified = batches.enumerate().map(|(file, batch)| {
         let identities = identities(&batch?)?;

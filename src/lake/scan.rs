@@ -5,6 +5,7 @@ use std::{
     any::Any,
     cmp::Reverse,
     collections::HashSet,
+    path::Path,
     sync::{Arc, LazyLock},
 };
 
@@ -25,13 +26,14 @@ use datafusion::{
         source::DataSourceExec,
         table_schema::TableSchema,
     },
+    error::DataFusionError,
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     physical_optimizer::pruning::PruningPredicateBuilder,
     physical_plan::{ExecutionPlan, empty::EmptyExec},
 };
 
-use super::LakeFile;
+use super::{LakeError, LakeFile, verify};
 use crate::payments::schema::{FILE_SCHEMA, PARTITION_COLUMNS};
 
 /// The column that the scan adds: the IANA time zone in which the row's local days are counted.
@@ -83,15 +85,27 @@ pub struct ScanFile {
 /// The relation of payments over exactly these files.
 #[derive(Debug)]
 pub struct PaymentsTable {
+    root: Arc<Path>,
     store: ObjectStoreUrl,
     files: Vec<ScanFile>,
 }
 
 impl PaymentsTable {
-    /// A table over `files`, whose paths are relative to the root of the object store that is registered as `store`.
+    /// A table over `files`, whose paths are relative to the folder `root`, which is registered as the object store `store`.
     #[must_use]
-    pub fn new(store: ObjectStoreUrl, files: Vec<ScanFile>) -> Self {
-        Self { store, files }
+    pub fn new(root: Arc<Path>, store: ObjectStoreUrl, files: Vec<ScanFile>) -> Self {
+        Self { root, store, files }
+    }
+
+    /// Compares files that nobody has read since the start with what was written, before anything is read of them.
+    async fn verify(&self, files: &[ScanFile]) -> Result<()> {
+        let unseen = files.iter().filter(|scan| !scan.file.verified.is_set()).map(|scan| Arc::clone(&scan.file));
+        let (root, unseen) = (Arc::clone(&self.root), unseen.collect::<Vec<_>>());
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let verified = tokio::task::spawn_blocking(move || verify(&root, &unseen)).await;
+        verified.unwrap_or(Err(LakeError::Stopped)).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     /// The columns of every such table.
@@ -136,6 +150,7 @@ impl TableProvider for PaymentsTable {
         if files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(TABLE_SCHEMA.project(&projection)?))));
         }
+        self.verify(&files).await?;
         let runtime = state.runtime_env();
         let readers = CachedParquetFileReaderFactory::new(
             runtime.object_store(&self.store)?,
@@ -286,7 +301,7 @@ mod tests {
         };
         let files =
             vec![file("a", "2024-04", 10), file("a", "2024-05", 40), file("b", "2024-05", 25), file("c", "2024-06", 5)];
-        PaymentsTable::new(ObjectStoreUrl::local_filesystem(), files)
+        PaymentsTable::new(Path::new("/").into(), ObjectStoreUrl::local_filesystem(), files)
     }
 
     fn kept(filters: &[Expr]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The lake at one version: which files make it up. Immutable; a commit makes a new one beside it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -72,7 +72,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The files of one project's month.
     #[must_use]
-    pub fn files(&self, project: &ProjectSlug, month: Month) -> &[Arc<LakeFile>] {
+    pub fn partition(&self, project: &ProjectSlug, month: Month) -> &[Arc<LakeFile>] {
         self.partitions.get(&(project.clone(), month)).map_or(&[], Vec::as_slice)
     }
 
@@ -80,6 +80,21 @@ impl Snapshot {
     pub fn project_files<'a>(&'a self, project: &'a ProjectSlug) -> impl Iterator<Item = &'a Arc<LakeFile>> {
         let from = (project.clone(), Month::FIRST);
         self.partitions.range(from..).take_while(move |((slug, _), _)| slug == project).flat_map(|(_, files)| files)
+    }
+
+    /// All files, by project and month.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<LakeFile>> {
+        self.partitions.values().flatten()
+    }
+
+    /// Takes over which files were seen to be whole from an earlier look at the same lake.
+    pub(super) fn keep_verified(&self, earlier: &Self) {
+        let seen: HashMap<&str, &Arc<LakeFile>> = earlier.files().map(|file| (file.path.as_str(), file)).collect();
+        for file in self.files() {
+            if seen.get(file.path.as_str()).is_some_and(|seen| seen.verified.is_set() && seen.sha256 == file.sha256) {
+                file.verified.set();
+            }
+        }
     }
 
     /// The snapshot after a commit that took `removed` out and put `added` in.

@@ -35,6 +35,11 @@ pub struct Limits {
     pub rows: u64,
 }
 
+impl Limits {
+    /// For a file that was taken in before: what is a limit today was perhaps none then.
+    pub const NONE: Self = Self { row_bytes: usize::MAX, field_bytes: usize::MAX, rows: u64::MAX };
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { row_bytes: 1 << 20, field_bytes: 64 << 10, rows: 50_000_000 }

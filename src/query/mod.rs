@@ -28,7 +28,11 @@ pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};
 pub use period::{Grain, Moment};
 pub use plan::{Inputs, ProjectFacts};
 
-use crate::{error::ErrorKind, ids::ProjectSlug};
+use crate::{
+    error::ErrorKind,
+    ids::ProjectSlug,
+    lake::{Finding, LakeError},
+};
 
 /// Why a query has no answer. The messages name no values and no paths; what the engine said is the source.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,8 @@ pub enum QueryError {
     AnswerTooLarge { limit: usize },
     #[error("files of the lake could not be read")]
     Storage(#[source] DataFusionError),
+    #[error("files of the lake are lost or altered")]
+    Damaged(Vec<Finding>),
     #[error("the query engine failed")]
     Engine(#[source] DataFusionError),
     #[error("a column of the answer has a type that answers do not have")]
@@ -70,7 +76,7 @@ impl QueryError {
             Self::Busy => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Resources(_) | Self::AnswerTooLarge { .. } => ErrorKind::Rejected,
-            Self::Storage(_) => ErrorKind::Unavailable,
+            Self::Storage(_) | Self::Damaged(_) => ErrorKind::Unavailable,
             Self::MetricFile { .. }
             | Self::Setup(_)
             | Self::MissingFacts(_)
@@ -84,6 +90,11 @@ impl QueryError {
 /// The one place where an error of the engine gets its meaning.
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        if let DataFusionError::External(external) = error.find_root()
+            && let Some(LakeError::Damaged(findings)) = external.downcast_ref::<LakeError>()
+        {
+            return Self::Damaged(findings.clone());
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Resources(error),
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {

@@ -103,6 +103,7 @@ pub(super) struct Relations {
 #[derive(Debug)]
 pub(super) struct Sessions {
     runtime: Arc<RuntimeEnv>,
+    root: Arc<Path>,
     store: ObjectStoreUrl,
     target_partitions: usize,
 }
@@ -124,7 +125,7 @@ impl Sessions {
             .build_arc()?;
         let store = ObjectStoreUrl::parse(LAKE_URL)?;
         runtime.register_object_store(store.as_ref(), Arc::new(LocalFileSystem::new_with_prefix(lake_root)?));
-        Ok(Self { runtime, store, target_partitions })
+        Ok(Self { runtime, root: lake_root.into(), store, target_partitions })
     }
 
     /// A place in the memory of all queries; it holds nothing yet.
@@ -139,7 +140,7 @@ impl Sessions {
 
     pub(super) fn open(&self, relations: Relations) -> Result<SessionContext> {
         let context = context(Arc::clone(&self.runtime), self.target_partitions);
-        let table = Arc::new(PaymentsTable::new(self.store.clone(), relations.files));
+        let table = Arc::new(PaymentsTable::new(Arc::clone(&self.root), self.store.clone(), relations.files));
         register(&context, table, relations.restriction, relations.tables)?;
         Ok(context)
     }
