@@ -6,6 +6,7 @@ mod log;
 mod materialise;
 mod names;
 mod place;
+mod refold;
 mod row_set;
 pub mod scan;
 pub mod snapshot;
@@ -25,6 +26,7 @@ pub use self::{
     log::{Change, ChangeKind},
     names::FileNames,
     place::{Placement, StagedFile, count, place},
+    refold::{LiveUpload, rebuild, refold},
     row_set::RowSet,
     snapshot::{LakeFile, Snapshot, Verified},
 };
