@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use super::{
     LakeError, LakeFile, RowSet,
@@ -18,7 +18,7 @@ use super::{
 use crate::payments::identity::{Identity, identities, payment_ids};
 
 /// IDs that are looked up at a time: what bounds the memory of a look-up.
-const IDS_AT_A_TIME: usize = 1_000_000;
+pub(super) const IDS_AT_A_TIME: usize = 1_000_000;
 
 /// Whether any payment ID of the files `staged` stands in `existing`, the files of their project. Most uploads meet nothing,
 /// and then nothing but IDs is read.
@@ -49,7 +49,45 @@ pub(super) fn any_known<'a>(
 }
 
 fn read_ids(path: &Path) -> Result<ParquetRecordBatchReader, LakeError> {
-    file::read(path, Part { column: Some("payment_id"), ..Part::default() })
+    file::read(path, Part { columns: Some(&["payment_id"]), ..Part::default() })
+}
+
+/// Hands the payment ID of each row of a file on, with the row's number.
+pub(super) fn each_id(path: &Path, mut each: impl FnMut(usize, u128)) -> Result<(), LakeError> {
+    let mut row = 0;
+    for batch in read_ids(path)? {
+        for id in payment_ids(&batch?)? {
+            each(row, id);
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a file whose payment IDs are `wanted`.
+pub(super) fn rows_of(path: &Path, wanted: impl Fn(u128) -> bool) -> Result<RowSet, LakeError> {
+    let mut rows = RowSet::default();
+    each_id(path, |row, id| {
+        if wanted(id) {
+            rows.insert(row);
+        }
+    })?;
+    Ok(rows)
+}
+
+/// Hands the identities of some rows of a file on, with the rows' numbers.
+pub(super) fn each_identity(
+    path: &Path,
+    rows: &RowSet,
+    mut each: impl FnMut(usize, Identity),
+) -> Result<(), LakeError> {
+    let mut numbers = rows.iter();
+    for batch in file::read(path, Part { rows: Some(rows), ..Part::default() })? {
+        for (identity, row) in identities(&batch?)?.into_iter().zip(numbers.by_ref()) {
+            each(row, identity);
+        }
+    }
+    Ok(())
 }
 
 /// Some rows of an upload, one after the other: of which of its files, from which row on, and what they are.
@@ -108,32 +146,15 @@ impl Collisions {
 
     fn compare(&mut self, root: &Path, lake_file: &LakeFile, known: &HashMap<u128, Known>) -> Result<(), LakeError> {
         let path = root.join(&lake_file.path);
-        let mut hits = Vec::new();
-        let mut rows = 0;
-        for batch in read_ids(&path)? {
-            for id in payment_ids(&batch?)? {
-                if known.contains_key(&id) {
-                    hits.push(rows);
-                }
-                rows += 1;
-            }
-        }
-        if hits.is_empty() {
+        let hits = rows_of(&path, |id| known.contains_key(&id))?;
+        if hits.count() == 0 {
             return Ok(());
         }
-        let ranges = hits.iter().map(|row| *row..*row + 1);
-        let selection = Some(RowSelection::from_consecutive_ranges(ranges, rows));
-        let mut hits = hits.iter();
-        for batch in file::read(&path, Part { rows: selection, ..Part::default() })? {
-            for (there, row) in identities(&batch?)?.into_iter().zip(hits.by_ref()) {
-                match known.get(&there.id) {
-                    Some(known) if known.content == there.content => {
-                        self.duplicates.entry(known.file).or_default().insert(known.row);
-                    }
-                    _ => self.replaced.entry(lake_file.path.clone()).or_default().insert(*row),
-                }
+        each_identity(&path, &hits, |row, there| match known.get(&there.id) {
+            Some(known) if known.content == there.content => {
+                self.duplicates.entry(known.file).or_default().insert(known.row);
             }
-        }
-        Ok(())
+            _ => self.replaced.entry(lake_file.path.clone()).or_default().insert(row),
+        })
     }
 }

@@ -27,7 +27,7 @@ use parquet::{
 };
 use sha2::{Digest, Sha256};
 
-use super::LakeError;
+use super::{LakeError, RowSet};
 use crate::{durable, payments::schema::FILE_SCHEMA};
 
 /// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
@@ -231,10 +231,10 @@ impl<'a> Keys<'a> {
 /// What to read of a file; by default all of it.
 #[derive(Default)]
 pub(super) struct Part<'a> {
-    /// One column only.
-    pub(super) column: Option<&'a str>,
+    /// Some columns only.
+    pub(super) columns: Option<&'a [&'a str]>,
     /// Some rows only.
-    pub(super) rows: Option<RowSelection>,
+    pub(super) rows: Option<&'a RowSet>,
 }
 
 /// Opens a file of the lake, or a staged one, for reading batch by batch.
@@ -246,12 +246,13 @@ pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchRead
         (rows + to_usize(group.num_rows()), bytes + to_usize(group.total_byte_size()))
     });
     builder = builder.with_batch_size(rows_per_step(rows, bytes));
-    if let Some(column) = part.column {
-        let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
+    if let Some(columns) = part.columns {
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
         builder = builder.with_projection(mask);
     }
-    if let Some(rows) = part.rows {
-        builder = builder.with_row_selection(rows);
+    if let Some(wanted) = part.rows {
+        let ranges = wanted.iter().map(|row| row..row + 1);
+        builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
     }
     Ok(builder.build()?)
 }

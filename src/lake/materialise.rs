@@ -1,5 +1,5 @@
-//! Rewrites rows of a partition as new sorted files: the one function behind a corrected row and compaction, and later
-//! a deleted upload.
+//! Rewrites rows of a partition as new sorted files: the one function behind a corrected row, a deleted upload and
+//! compaction.
 
 use std::path::Path;
 
@@ -14,11 +14,18 @@ use super::{
 };
 use crate::ids::{Month, ProjectSlug};
 
+/// Which rows of a file are taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    All,
+    Except(&'a RowSet),
+    Only(&'a RowSet),
+}
+
 /// A file to take rows from.
 pub(super) struct Input<'a> {
     pub(super) path: &'a Path,
-    /// Rows to leave out.
-    pub(super) without: Option<&'a RowSet>,
+    pub(super) rows: Wanted<'a>,
 }
 
 /// Writes the rows of `inputs` to new files of the partition below `root`, none where no row is left. They are on disk when
@@ -41,11 +48,10 @@ pub(super) fn materialise(
 }
 
 /// The rows of a batch that begins with the file's row `first_row`, but those of `without`.
-fn kept(batch: RecordBatch, first_row: usize, without: Option<&RowSet>) -> Result<RecordBatch, LakeError> {
-    let Some(without) = without else { return Ok(batch) };
+fn kept(batch: &RecordBatch, first_row: usize, without: &RowSet) -> Result<RecordBatch, LakeError> {
     let rows = first_row..first_row + batch.num_rows();
     let keep: BooleanArray = rows.map(|row| Some(!without.contains(row))).collect();
-    Ok(filter_record_batch(&batch, &keep)?)
+    Ok(filter_record_batch(batch, &keep)?)
 }
 
 struct Output<'a> {
@@ -60,12 +66,18 @@ impl Output<'_> {
     fn rewrite(&mut self, inputs: &[Input<'_>]) -> Result<(), LakeError> {
         let mut waiting = Waiting::default();
         for input in inputs {
+            let part = match input.rows {
+                Wanted::Only(rows) => Part { rows: Some(rows), ..Part::default() },
+                Wanted::All | Wanted::Except(_) => Part::default(),
+            };
             let mut next_row = 0;
-            for batch in file::read(input.path, Part::default())? {
-                let batch = batch?;
+            for batch in file::read(input.path, part)? {
+                let mut batch = batch?;
                 let first_row = next_row;
                 next_row += batch.num_rows();
-                let batch = kept(batch, first_row, input.without)?;
+                if let Wanted::Except(without) = input.rows {
+                    batch = kept(&batch, first_row, without)?;
+                }
                 if !waiting.has_room_for(&batch) {
                     self.write(&waiting.take())?;
                 }

@@ -9,6 +9,7 @@ mod materialise;
 mod names;
 mod place;
 mod reconcile;
+mod refold;
 mod row_set;
 pub mod scan;
 mod set_aside;
@@ -33,6 +34,7 @@ pub use self::{
     finding::Finding,
     names::FileNames,
     place::{Placement, StagedFile, count, place},
+    refold::{LiveUpload, rebuild, refold},
     row_set::RowSet,
     snapshot::{LakeFile, Snapshot, Verified},
     verify::{fingerprint, verify},

@@ -2,7 +2,7 @@
 //! are materialised because of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::Arc,
 };
@@ -10,11 +10,11 @@ use std::{
 use arrow::{array::RecordBatch, error::ArrowError};
 
 use super::{
-    FileNames, LakeError, LakeFile, Snapshot, Verified,
+    FileNames, LakeError, LakeFile, RowSet, Snapshot, Verified,
     collisions::{self, Collisions, Rows},
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
-    materialise::{Input, materialise},
+    materialise::{Input, Wanted, materialise},
     verify,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub struct StagedFile {
     pub file: Written,
 }
 
-/// What became of an upload's rows, and the files that say so. Nothing of it is visible before it is committed.
+/// What becomes of a project's rows, and the files that say so. Nothing of it is visible before it is committed.
 #[derive(Debug, Default)]
 pub struct Placement {
     pub removed: Vec<Arc<LakeFile>>,
@@ -44,6 +44,8 @@ pub struct Placement {
     pub corrected: u64,
     /// Rows that the project has already.
     pub duplicate: u64,
+    /// Rows that go, with none of their payment ID in their place.
+    pub withdrawn: u64,
 }
 
 /// Places the staged files of an upload, which is the change `change`, into `project`, as `snapshot` has it. The caller holds the project's lock.
@@ -70,21 +72,12 @@ pub fn place(
     let (duplicate, corrected) = collisions.counts();
     let mut placement = Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() };
 
-    let mut coming: BTreeMap<Month, Vec<usize>> = BTreeMap::new();
-    for (index, file) in staged.iter().enumerate() {
-        coming.entry(file.month).or_default().push(index);
-    }
-    let losing = existing.iter().filter(|file| collisions.replaced.contains_key(&file.path)).map(|file| file.month);
-    let mut names = FileNames::of(change.clone());
-    let months: BTreeSet<Month> = coming.keys().copied().chain(losing).collect();
-    for month in months {
-        let coming = coming.get(&month).map_or(&[][..], Vec::as_slice);
-        let partition = Partition { root, project, month, staged, collisions: &collisions };
-        if let Err(error) = partition.place(coming, snapshot.partition(project, month), &mut names, &mut placement) {
-            discard(root, &placement.added);
-            return Err(error);
-        }
-    }
+    let coming = staged.iter().enumerate().map(|(index, file)| {
+        let rows = collisions.duplicates.get(&index).map_or(Wanted::All, Wanted::Except);
+        Coming { file, rows }
+    });
+    let moves = Moves { root, snapshot, project, leaving: &collisions.replaced };
+    moves.write(change, coming, &mut placement)?;
     Ok(placement)
 }
 
@@ -126,64 +119,96 @@ fn staged_rows(staged: &[StagedFile]) -> impl Iterator<Item = Result<Rows, LakeE
     })
 }
 
-struct Partition<'a> {
-    root: &'a Path,
-    project: &'a ProjectSlug,
-    month: Month,
-    staged: &'a [StagedFile],
-    collisions: &'a Collisions,
+/// A staged file of which rows come into the lake.
+pub(super) struct Coming<'a> {
+    pub(super) file: &'a StagedFile,
+    pub(super) rows: Wanted<'a>,
 }
 
-impl Partition<'_> {
-    fn place(
+/// Rows of a project that leave the lake as `snapshot` has it.
+pub(super) struct Moves<'a> {
+    pub(super) root: &'a Path,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) project: &'a ProjectSlug,
+    /// By the path of a file of the lake.
+    pub(super) leaving: &'a HashMap<String, RowSet>,
+}
+
+impl Moves<'_> {
+    /// Writes the files of every month that rows leave or come into, for the change `change`. Where that fails, what was
+    /// written is removed.
+    pub(super) fn write<'a>(
         &self,
-        coming: &[usize],
-        there: &[Arc<LakeFile>],
-        names: &mut FileNames,
+        change: &ChangeId,
+        coming: impl Iterator<Item = Coming<'a>>,
         placement: &mut Placement,
     ) -> Result<(), LakeError> {
-        let loses = |file: &LakeFile| self.collisions.replaced.contains_key(&file.path);
-        let crowded = there.len() + coming.len() > FILES_PER_PARTITION;
-        if crowded || there.iter().any(|file| loses(file)) {
-            let small = |file: &LakeFile| file.rows < ROWS_PER_FILE as u64 / 2;
-            let rewritten: Vec<&Arc<LakeFile>> = there.iter().filter(|file| loses(file) || small(file)).collect();
-            let paths: Vec<_> = rewritten.iter().map(|file| self.root.join(&file.path)).collect();
-            let mut inputs: Vec<Input<'_>> = rewritten
-                .iter()
-                .zip(&paths)
-                .map(|(file, path)| Input { path, without: self.collisions.replaced.get(&file.path) })
-                .collect();
-            inputs.extend(coming.iter().map(|index| self.input(*index)));
-            placement.added.extend(materialise(self.root, self.project, self.month, names, &inputs)?);
-            placement.removed.extend(rewritten.into_iter().cloned());
-            return Ok(());
+        let mut months: BTreeMap<Month, Vec<Coming<'a>>> = BTreeMap::new();
+        for coming in coming {
+            months.entry(coming.file.month).or_default().push(coming);
         }
-        for index in coming {
-            if self.collisions.duplicates.contains_key(index) {
-                let inputs = [self.input(*index)];
-                placement.added.extend(materialise(self.root, self.project, self.month, names, &inputs)?);
-            } else {
-                placement.added.push(self.link(*index, names)?);
+        for file in self.snapshot.project_files(self.project).filter(|file| self.leaves(file) > 0) {
+            months.entry(file.month).or_default();
+        }
+        let mut names = FileNames::of(change.clone());
+        for (month, coming) in months {
+            if let Err(error) = self.write_month(month, coming, &mut names, placement) {
+                discard(self.root, &placement.added);
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    fn input(&self, index: usize) -> Input<'_> {
-        Input { path: &self.staged[index].file.path, without: self.collisions.duplicates.get(&index) }
+    /// A file that loses all its rows only goes. One that loses some is made anew, together with the small ones beside it;
+    /// so are the small ones of a month that would have too many. Else what comes whole is linked.
+    fn write_month(
+        &self,
+        month: Month,
+        coming: Vec<Coming<'_>>,
+        names: &mut FileNames,
+        placement: &mut Placement,
+    ) -> Result<(), LakeError> {
+        let there = self.snapshot.partition(self.project, month);
+        let (gone, there): (Vec<_>, Vec<_>) = there.iter().partition(|file| self.leaves(file) == file.rows);
+        placement.removed.extend(gone.into_iter().cloned());
+        let packs = there.len() + coming.len() > FILES_PER_PARTITION || there.iter().any(|file| self.leaves(file) > 0);
+        let small = |rows: u64| packs && rows < ROWS_PER_FILE as u64 / 2;
+        let rewritten: Vec<&Arc<LakeFile>> =
+            there.into_iter().filter(|file| self.leaves(file) > 0 || small(file.rows)).collect();
+        let (linked, packed): (Vec<_>, Vec<_>) =
+            coming.into_iter().partition(|coming| matches!(coming.rows, Wanted::All) && !small(coming.file.file.rows));
+        let paths: Vec<_> = rewritten.iter().map(|file| self.root.join(&file.path)).collect();
+        let mut inputs: Vec<Input<'_>> = rewritten
+            .iter()
+            .zip(&paths)
+            .map(|(file, path)| Input { path, rows: self.leaving.get(&file.path).map_or(Wanted::All, Wanted::Except) })
+            .collect();
+        inputs.extend(packed.iter().map(|coming| Input { path: &coming.file.file.path, rows: coming.rows }));
+        placement.removed.extend(rewritten.into_iter().cloned());
+        placement.added.extend(materialise(self.root, self.project, month, names, &inputs)?);
+        for coming in linked {
+            placement.added.push(self.link(coming.file, names)?);
+        }
+        Ok(())
+    }
+
+    /// How many rows leave a file.
+    fn leaves(&self, file: &LakeFile) -> u64 {
+        self.leaving.get(&file.path).map_or(0, RowSet::count)
     }
 
     /// Gives a staged file its name in the lake: each row is encoded once.
-    fn link(&self, index: usize, names: &mut FileNames) -> Result<LakeFile, LakeError> {
-        let Written { path: from, rows, bytes, sha256 } = &self.staged[index].file;
-        let path = names.next(self.project, self.month);
+    fn link(&self, staged: &StagedFile, names: &mut FileNames) -> Result<LakeFile, LakeError> {
+        let Written { path: from, rows, bytes, sha256 } = &staged.file;
+        let path = names.next(self.project, staged.month);
         let target = self.root.join(&path);
         durable::link(from, &target)
             .map_err(|source| LakeError::Io { what: format!("placing {}", target.display()), source })?;
         Ok(LakeFile {
             path,
             project: self.project.clone(),
-            month: self.month,
+            month: staged.month,
             bytes: *bytes,
             rows: *rows,
             sha256: *sha256,

@@ -34,6 +34,18 @@ impl RowSet {
         self.words.get(row / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
+    /// The rows, in their order in the file.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(at * 64 + bit)
+            })
+        })
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -54,5 +66,6 @@ mod tests {
         assert_eq!(rows.count(), 3);
         assert!(rows.contains(64) && rows.contains(1000));
         assert!(!rows.contains(4) && !rows.contains(999) && !rows.contains(100_000));
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [3, 64, 1000]);
     }
 }
