@@ -40,6 +40,9 @@ use crate::{
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often old files are looked for.
+const REMOVE_EVERY: Duration = Duration::from_secs(600);
+
 /// The least buffer that hyper takes.
 const MIN_BUFFER: usize = 8192;
 
@@ -137,17 +140,29 @@ impl Server {
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let AppState { config, catalog, ingest, .. } = self.state.clone();
-        let repairing = tokio::spawn({
-            let ingest = ingest.clone();
-            async move { ingest.repair_for_ever().await }
-        });
+        let upkeep = tokio::spawn(upkeep(ingest.clone(), self.state.lake.clone(), config.lake.retention));
         serve(self.listener, router(self.state), &config.http, stop).await;
-        repairing.abort();
+        upkeep.abort();
         if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
             tracing::warn!("some uploads did not end in time; the next start settles them");
         }
         catalog.close().await;
     }
+}
+
+/// What is done beside answering: damaged projects are repaired as they are found, and old files go.
+async fn upkeep(ingest: Arc<Ingest>, lake: Arc<Lake>, retention: Duration) {
+    let remove = async {
+        loop {
+            match lake.remove_old_files(retention).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "old files of the lake are removed"),
+                Err(error) => tracing::warn!(%error, "old files of the lake could not be removed"),
+            }
+            tokio::time::sleep(REMOVE_EVERY).await;
+        }
+    };
+    tokio::join!(ingest.repair_for_ever(), remove);
 }
 
 /// Makes the data folder this server's alone: a second server would settle and remove uploads that the first is at.

@@ -127,12 +127,11 @@ impl Catalog {
 
     /// The files of the newest version, in the order of project, month, and as they came.
     pub async fn active_files(&self) -> Result<Sealed<LedgerFile>, CatalogError> {
-        let rows: Vec<FileRow> = sqlx::query_as(
-            "SELECT * FROM lake_files WHERE removed_in IS NULL ORDER BY project, month, added_in, path",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read the ledger's files"))?;
+        let rows: Vec<FileRow> =
+            sqlx::query_as("SELECT * FROM lake_files WHERE removed_in IS NULL ORDER BY project, month, added_in, path")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(sql("read the ledger's files"))?;
         sealed_files(rows)
     }
 
@@ -193,7 +192,11 @@ impl Catalog {
     }
 
     pub async fn forget_checkpoint(&self) -> Result<(), CatalogError> {
-        sqlx::query("DELETE FROM lake_checkpoint").execute(&self.pool).await.map(drop).map_err(sql("forget a checkpoint"))
+        sqlx::query("DELETE FROM lake_checkpoint")
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("forget a checkpoint"))
     }
 
     /// A checkpoint is checked against this; a broken row only means that it is written again.
@@ -292,4 +295,3 @@ async fn put_file(tx: &mut Transaction<'_, Sqlite>, file: &LedgerFile) -> Result
         .map(drop)
         .map_err(sql("write the ledger"))
 }
-

@@ -246,7 +246,9 @@ impl Catalog {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("compare uploads and the ledger"))?;
-        rows.into_iter().map(|(id, project)| Ok((read("upload's id", &id)?, read("upload's project", &project)?))).collect()
+        rows.into_iter()
+            .map(|(id, project)| Ok((read("upload's id", &id)?, read("upload's project", &project)?)))
+            .collect()
     }
 
     /// Notes that a version has the rows of all live uploads of a project, also of those that no version names.

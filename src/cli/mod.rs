@@ -1,6 +1,7 @@
 //! The command line: what to run, and how failures are told. One file a group of commands.
 
 mod keys;
+mod lake;
 mod output;
 mod projects;
 mod serve;
@@ -17,6 +18,7 @@ use crate::{
     catalog::{self, Catalog},
     demo,
     error::ErrorKind,
+    ids::ProjectSlug,
     telemetry,
 };
 
@@ -47,6 +49,19 @@ enum Action {
         data: DataFlags,
         #[command(subcommand)]
         action: projects::Action,
+    },
+    /// Compare everything that is stored with what was written, and change nothing; exit code 1 where something is wrong.
+    Fsck {
+        #[command(flatten)]
+        data: DataFlags,
+    },
+    /// Make the lake anew from the uploads, with the same rows; without a running server.
+    Rebuild {
+        #[command(flatten)]
+        data: DataFlags,
+        /// A project to make anew; all of them where none is named.
+        #[arg(long = "project", value_name = "SLUG")]
+        projects: Vec<ProjectSlug>,
     },
 }
 
@@ -85,6 +100,18 @@ impl Action {
                 action.run(&catalog, data.json).await?;
                 catalog.close().await;
                 Ok(())
+            }
+            Self::Fsck { data } => {
+                let folder = data.data_dir()?;
+                let catalog = open_catalog(&folder, true).await?;
+                let sound = lake::fsck(&folder, &catalog, data.json).await;
+                catalog.close().await;
+                sound
+            }
+            Self::Rebuild { data, projects } => {
+                let config = data.settings()?;
+                open_catalog(&config.data_dir, true).await?.close().await;
+                lake::rebuild(config, projects, data.json).await
             }
         }
     }

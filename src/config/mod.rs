@@ -21,6 +21,7 @@ pub struct Config {
     pub http: HttpConfig,
     pub upload: UploadConfig,
     pub query: QueryConfig,
+    pub lake: LakeConfig,
     pub log: LogConfig,
 }
 
@@ -71,6 +72,12 @@ pub struct QueryConfig {
     pub max_answer_bytes: usize,
     /// The threads of one query; 0 is one for each core.
     pub target_partitions: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LakeConfig {
+    /// How long files stay that the newest version no longer has.
+    pub retention: Duration,
 }
 
 #[derive(Clone, Debug, Default)]

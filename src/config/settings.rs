@@ -103,6 +103,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.max_answer_bytes, size(t, 64 << 10..=1 << 36))),
     ("query.target_partitions", Form::Number, "0", "The threads of one query; 0 is one for each core.",
         |c, t| set(&mut c.query.target_partitions, number(t, 0..=1024))),
+    ("lake.retention_days", Form::Number, "7", "Days for which earlier versions of the lake stay readable; then their files go.",
+        |c, t| set(&mut c.lake.retention, days(t, 0..=3650))),
     ("log.format", Form::Text, "text", "text for people, json for machines.",
         |c, t| set(&mut c.log.format, log_format(t))),
     ("log.filter", Form::Text, "warn,wattlake=info", "What to log: levels and targets, as here.",
@@ -130,6 +132,11 @@ fn number<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T
         .ok()
         .filter(|value| range.contains(value))
         .ok_or_else(|| format!("a whole number from {} to {} is needed", range.start(), range.end()))
+}
+
+fn days(text: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+    let days = number(text, range).map_err(|message: String| message.replace("number", "number of days"))?;
+    Ok(Duration::from_secs(days * 24 * 60 * 60))
 }
 
 fn seconds(text: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {

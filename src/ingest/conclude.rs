@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use chrono::{SubsecRound, Utc};
 
 use super::{
-    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder, rebuild::staged_records, report::Report,
-    stage,
+    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder,
+    rebuild::staged_records, report::Report, stage,
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},

@@ -11,6 +11,7 @@ mod check;
 mod conclude;
 mod error;
 mod folder;
+mod inspect;
 mod intake;
 mod manifest;
 mod rebuild;
@@ -32,8 +33,8 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-pub use self::error::IngestError;
 use self::{check::Checked, folder::Folder, intake::Intake, manifest::Manifest};
+pub use self::{error::IngestError, inspect::inspect_uploads};
 use crate::{
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
@@ -214,7 +215,7 @@ impl Ingest {
 
     /// The kept original of an upload, byte for byte as it came. Blocks while it is read.
     pub fn original(&self, id: &UploadId) -> io::Result<impl io::Read + Send + use<>> {
-        zstd::Decoder::new(File::open(Folder::kept(&self.data_dir, id).original())?)
+        open_original(&Folder::kept(&self.data_dir, id))
     }
 
     /// The rejected rows of an upload as CSV, or `None` where there are none. Blocks while it is read.
@@ -225,6 +226,10 @@ impl Ingest {
             Err(error) => Err(error),
         }
     }
+}
+
+fn open_original(folder: &Folder) -> io::Result<impl io::Read + Send + use<>> {
+    zstd::Decoder::new(File::open(folder.original())?)
 }
 
 /// An upload under way: its folder, of which what was not kept is removed however the upload ends, and its place among

@@ -51,8 +51,7 @@ impl Ingest {
         let id = ChangeId::new();
         let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
         let (change, of) = (id.clone(), project.clone());
-        let placement =
-            blocking(move || Ok(lake::rebuild(lake.root(), &snapshot, &of, &change, &live)?)).await?;
+        let placement = blocking(move || Ok(lake::rebuild(lake.root(), &snapshot, &of, &change, &live)?)).await?;
         let change = Change {
             id,
             kind: ChangeKind::Rebuild,
@@ -81,7 +80,9 @@ impl Ingest {
         loop {
             for project in self.lake.damaged() {
                 match self.rebuild(&project).await {
-                    Ok(version) => tracing::warn!(%project, version, "a damaged project was made anew from its uploads"),
+                    Ok(version) => {
+                        tracing::warn!(%project, version, "a damaged project was made anew from its uploads")
+                    }
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
                         tracing::error!(%project, error, "a damaged project could not be repaired; it stays refused");
@@ -124,10 +125,15 @@ impl Ingest {
         noted: &[LedgerStaged],
     ) -> Result<Vec<StagedFile>, IngestError> {
         let damaged = |what: &str| {
-            IngestError::Damaged(Finding::Upload { upload: record.id.clone(), project: project.clone(), what: what.to_owned() })
+            IngestError::Damaged(Finding::Upload {
+                upload: record.id.clone(),
+                project: project.clone(),
+                what: what.to_owned(),
+            })
         };
         let kept = Folder::kept(&self.data_dir, &record.id);
-        let original = self.original(&record.id).map_err(|error| damaged(&format!("its original cannot be read: {error}")))?;
+        let original =
+            self.original(&record.id).map_err(|error| damaged(&format!("its original cannot be read: {error}")))?;
         let (data_dir, id, of) = (self.data_dir.clone(), record.id.clone(), project.clone());
         let from = kept.clone();
         let (work, sha256, staged) = blocking(move || {
@@ -143,8 +149,10 @@ impl Ingest {
         })
         .await?;
         let rows = |sum: u64, more: u64| sum + more;
-        let (before, now) =
-            (noted.iter().map(|noted| noted.rows).fold(0, rows), staged.iter().map(|staged| staged.file.rows).fold(0, rows));
+        let (before, now) = (
+            noted.iter().map(|noted| noted.rows).fold(0, rows),
+            staged.iter().map(|staged| staged.file.rows).fold(0, rows),
+        );
         let outcome = if sha256 != record.sha256 {
             Err(damaged("its original is not the file that came"))
         } else if !noted.is_empty() && before != now {
@@ -203,13 +211,13 @@ fn send_all(mut original: impl Read, chunks: &mpsc::Sender<io::Result<Bytes>>) {
     }
 }
 
-fn staged_file(folder: &Folder, noted: &LedgerStaged) -> StagedFile {
+pub(super) fn staged_file(folder: &Folder, noted: &LedgerStaged) -> StagedFile {
     let path = folder.path().join(&noted.path);
     let file = Written { path, rows: noted.rows, bytes: noted.bytes, sha256: noted.sha256 };
     StagedFile { month: noted.month, file }
 }
 
 /// Whether a staged file's bytes are those that were written.
-fn is_whole(staged: &StagedFile) -> bool {
+pub(super) fn is_whole(staged: &StagedFile) -> bool {
     lake::fingerprint(&staged.file.path).is_ok_and(|found| found == (staged.file.bytes, staged.file.sha256))
 }

@@ -10,8 +10,8 @@ use std::{
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray},
-    compute::interleave_record_batch,
-    datatypes::TimestampMicrosecondType,
+    compute::{cast, interleave_record_batch},
+    datatypes::{DataType, TimestampMicrosecondType},
 };
 use parquet::{
     arrow::{
@@ -28,7 +28,7 @@ use parquet::{
 use sha2::{Digest, Sha256};
 
 use super::{LakeError, RowSet};
-use crate::{durable, payments::schema::FILE_SCHEMA};
+use crate::{durable, ids::UploadId, payments::schema::FILE_SCHEMA};
 
 /// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
 pub(super) const ROWS_PER_FILE: usize = 256 * 1024;
@@ -255,6 +255,17 @@ pub(super) fn read(path: &Path, part: Part<'_>) -> Result<ParquetRecordBatchRead
         builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
     }
     Ok(builder.build()?)
+}
+
+/// Whether a file has rows of `upload`.
+pub(super) fn holds_upload(path: &Path, upload: &UploadId) -> Result<bool, LakeError> {
+    for batch in read(path, Part { columns: Some(&["upload_id"]), rows: None })? {
+        let uploads = cast(batch?.column(0), &DataType::Utf8)?;
+        if uploads.as_string::<i32>().iter().any(|of| of == Some(upload.as_str())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn to_usize(count: i64) -> usize {

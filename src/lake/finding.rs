@@ -75,7 +75,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LedgerVersion { version } => write!(f, "the ledger's row of version {version} is not as it was written"),
+            Self::LedgerVersion { version } => {
+                write!(f, "the ledger's row of version {version} is not as it was written")
+            }
             Self::LedgerFiles { broken } if broken.is_empty() => {
                 f.write_str("the ledger does not list all files of the newest version")
             }
@@ -83,7 +85,9 @@ impl fmt::Display for Finding {
                 write!(f, "the ledger's rows of these files are not as they were written: {}", broken.join(", "))
             }
             Self::EntryMissing { version } => write!(f, "the log has no entry of version {version}"),
-            Self::EntryAltered { version } => write!(f, "the log's entry of version {version} is not as it was written"),
+            Self::EntryAltered { version } => {
+                write!(f, "the log's entry of version {version} is not as it was written")
+            }
             Self::ForeignLogFile { name } => write!(f, "_delta_log/{name} was not written by this Wattlake"),
             Self::CheckpointAltered { name } => write!(f, "_delta_log/{name} is not as it was written"),
             Self::FileMissing { path, .. } => write!(f, "{path} is missing"),

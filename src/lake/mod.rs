@@ -10,6 +10,7 @@ mod names;
 mod place;
 mod reconcile;
 mod refold;
+mod retain;
 mod row_set;
 pub mod scan;
 mod set_aside;
@@ -21,7 +22,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use chrono::Utc;
@@ -66,9 +67,13 @@ pub enum LakeError {
     Layout(String),
     #[error("the ledger")]
     Catalog(#[from] CatalogError),
-    #[error("the lake has a log and the catalogue no ledger of it; `wattlake rebuild --anew` makes the lake from the uploads")]
+    #[error(
+        "the lake has a log and the catalogue no ledger of it; `wattlake rebuild --anew` makes the lake from the uploads"
+    )]
     NoLedger,
-    #[error("what version {version} of the lake was is lost, in the ledger and in the log; `wattlake rebuild --anew` makes the lake from the uploads")]
+    #[error(
+        "what version {version} of the lake was is lost, in the ledger and in the log; `wattlake rebuild --anew` makes the lake from the uploads"
+    )]
     Lost { version: u64 },
     #[error("damaged: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Damaged(Vec<Finding>),
@@ -145,6 +150,8 @@ pub struct Lake {
     catalog: Catalog,
     log: log::DeltaLog,
     current: RwLock<Arc<Snapshot>>,
+    /// The snapshots that were ever current and that somebody still has.
+    in_use: Mutex<Vec<Weak<Snapshot>>>,
     /// Held while a version is written, so that versions follow one another.
     committing: tokio::sync::Mutex<Committing>,
     /// One lock a project, held from the look at what is there to the commit: see [`Lake::lock`].
@@ -173,6 +180,7 @@ impl Lake {
             catalog,
             log,
             current: RwLock::default(),
+            in_use: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
             projects: Mutex::default(),
             damaged: verify::Damaged::default(),
@@ -297,8 +305,18 @@ impl Lake {
         discard(&self.root, placed);
     }
 
+    /// The version of the oldest snapshot that somebody still has: a query under way, or nobody but the newest.
+    fn oldest_in_use(&self) -> u64 {
+        let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.iter().filter_map(Weak::upgrade).map(|snapshot| snapshot.version).min().unwrap_or_default()
+    }
+
     fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|earlier| earlier.strong_count() > 0);
+        in_use.push(Arc::downgrade(&snapshot));
+        drop(in_use);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
         snapshot
     }
@@ -339,7 +357,9 @@ impl Lake {
     /// Looks at ledger, log and files without changing anything, and at the bytes of every file. Slow; for `wattlake fsck`.
     pub async fn inspect(catalog: &Catalog, data_dir: &Path) -> Result<Vec<Finding>, LakeError> {
         let root = data_dir.join(TABLE_FOLDER);
-        let root = root.canonicalize().map_err(|source| LakeError::Io { what: format!("opening {}", root.display()), source })?;
+        let root = root
+            .canonicalize()
+            .map_err(|source| LakeError::Io { what: format!("opening {}", root.display()), source })?;
         let log = log::DeltaLog::of(&root)?;
         let set_aside = set_aside::SetAside::beside(&root);
         let look = reconcile::Reconcile {
@@ -354,7 +374,8 @@ impl Lake {
         let reconcile::Opened { snapshot, mut findings } = look.run().await?;
         let known: HashSet<String> = findings.iter().filter_map(Finding::path).map(str::to_owned).collect();
         let files: Vec<Arc<LakeFile>> = snapshot.files().filter(|file| !known.contains(&file.path)).cloned().collect();
-        let verified = tokio::task::spawn_blocking(move || verify(&root, &files)).await.map_err(|_| LakeError::Stopped)?;
+        let verified =
+            tokio::task::spawn_blocking(move || verify(&root, &files)).await.map_err(|_| LakeError::Stopped)?;
         match verified {
             Err(LakeError::Damaged(more)) => findings.extend(more),
             other => other?,

@@ -58,7 +58,8 @@ impl Reconcile<'_> {
         let after_checkpoint = self.checkpoint().await?;
         let first = if self.thorough { 0 } else { after_checkpoint };
         let versions = self.versions(first).await?;
-        let head = versions.keys().last().copied().ok_or_else(|| LakeError::Layout("the ledger is empty".to_owned()))?;
+        let head =
+            versions.keys().last().copied().ok_or_else(|| LakeError::Layout("the ledger is empty".to_owned()))?;
         self.log_folder(head, &versions).await?;
         let files = self.files(&versions[&head]).await?;
         let snapshot = snapshot_of(head, &files);
@@ -173,11 +174,7 @@ impl Reconcile<'_> {
 
     /// A version as the log has it, for a ledger whose row is broken. Only where all that the entry adds is in the ledger's
     /// list of files too.
-    async fn version_of_log(
-        &self,
-        version: u64,
-        before: Option<&LedgerVersion>,
-    ) -> Result<LedgerVersion, LakeError> {
+    async fn version_of_log(&self, version: u64, before: Option<&LedgerVersion>) -> Result<LedgerVersion, LakeError> {
         let lost = || LakeError::Lost { version };
         let bytes = self.log.entry(version)?.ok_or_else(lost)?;
         let ReadEntry { change, added, removed } = entry::read(version, &bytes).ok_or_else(lost)?;
@@ -185,7 +182,9 @@ impl Reconcile<'_> {
         let known: HashMap<&str, &LedgerFile> =
             active.whole.iter().chain(&gone.whole).map(|file| (file.path.as_str(), file)).collect();
         let same = |added: &LedgerFile| {
-            known.get(added.path.as_str()).is_none_or(|known| LedgerFile { removed: None, ..(*known).clone() } == *added)
+            known
+                .get(added.path.as_str())
+                .is_none_or(|known| LedgerFile { removed: None, ..(*known).clone() } == *added)
         };
         if !added.iter().all(same) {
             return Err(lost());
@@ -290,7 +289,9 @@ impl Reconcile<'_> {
             active.extend(entry.added.into_iter().map(|file| (file.path.clone(), file)));
         }
         let mut active: Vec<LedgerFile> = active.into_values().collect();
-        active.sort_by(|a, b| (&a.project, a.month, a.added_in, &a.path).cmp(&(&b.project, b.month, b.added_in, &b.path)));
+        active.sort_by(|a, b| {
+            (&a.project, a.month, a.added_in, &a.path).cmp(&(&b.project, b.month, b.added_in, &b.path))
+        });
         let removed = removed.into_values().filter(|file| self.root.join(&file.path).exists()).collect();
         Ok((active, removed))
     }

@@ -22,6 +22,7 @@ use super::{
     file::{self, Part},
     materialise::Wanted,
     place::{Coming, Moves},
+    verify,
 };
 use crate::{
     ids::{ChangeId, ProjectSlug, UploadId},
@@ -130,6 +131,7 @@ fn refold_in_passes(
     at_a_time: usize,
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = moves.snapshot.project_files(moves.project).cloned().collect();
+    verify(moves.root, &existing)?;
     let mut changes = Changes::default();
     for pass in Pass::all(affected.iter().map(|staged| staged.file.rows).sum(), at_a_time) {
         let mut ids: HashMap<u128, Option<Place>> = HashMap::new();
@@ -461,7 +463,7 @@ mod tests {
         let july = project.snapshot.clone();
         assert_eq!(counts(&project.turn(&[1], 100)), [0, 1, 1]);
         assert_eq!(project.rows(&project.snapshot), project.model());
-        assert!(project.snapshot.files(&project.slug, month(7)).is_empty());
+        assert!(project.snapshot.partition(&project.slug, month(7)).is_empty());
         assert_eq!(counts(&project.turn(&[1], 100)), [1, 1, 0]);
         assert_eq!(project.rows(&project.snapshot), project.rows(&july));
         // The first goes: its duplicate is now the second's row, and 3 is nobody's.
@@ -478,10 +480,10 @@ mod tests {
         let mut project = Project::new();
         project.upload(&[(1, 10, 5), (2, 20, 6)]);
         project.upload(&[(3, 10, 5), (4, 20, 7)]);
-        let may = project.snapshot.files(&project.slug, month(5)).to_vec();
+        let may = project.snapshot.partition(&project.slug, month(5)).to_vec();
         let placed = project.turn(&[1], 100);
         assert!(placed.added.is_empty(), "both files go whole");
-        assert_eq!(project.snapshot.files(&project.slug, month(5)), &may[..1]);
+        assert_eq!(project.snapshot.partition(&project.slug, month(5)), &may[..1]);
         let placed = project.turn(&[1], 100);
         assert!(placed.removed.is_empty());
         let staged: Vec<_> = project.uploads[1].0.files.iter().map(|staged| staged.file.sha256).collect();

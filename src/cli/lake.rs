@@ -1,0 +1,87 @@
+//! `wattlake fsck` and `wattlake rebuild`: the data folder looked at, and the lake made anew, without a server.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::json;
+
+use super::{
+    Failure,
+    output::{say, say_json},
+};
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    error::ErrorKind,
+    ids::ProjectSlug,
+    ingest::{Ingest, IngestError, inspect_uploads},
+    lake::{Finding, Lake, LakeError},
+    server,
+};
+
+impl From<LakeError> for Failure {
+    fn from(error: LakeError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<IngestError> for Failure {
+    fn from(error: IngestError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+/// Compares everything with what was written: the ledger, the log, the bytes of every file of the lake, and what is kept of
+/// every upload. Changes nothing, and may run beside a server. A finding ends it with exit code 1.
+pub(super) async fn fsck(folder: &Path, catalog: &Catalog, as_json: bool) -> Result<(), Failure> {
+    let mut findings = Lake::inspect(catalog, folder).await?;
+    let mut uploads = 0;
+    findings.extend(inspect_uploads(catalog, folder, |read| uploads = read).await?);
+    if as_json {
+        say_json(&json!({ "sound": findings.is_empty(), "uploads": uploads, "findings":
+            findings.iter().map(finding_json).collect::<Vec<_>>() }))?;
+    } else {
+        for finding in &findings {
+            say(&finding.to_string())?;
+        }
+    }
+    match findings.len() {
+        0 if as_json => Ok(()),
+        0 => say(&format!("all is as it was written: the ledger, the log, the lake's files and {uploads} uploads")),
+        count => {
+            let advice = "start the server: it mends what it can, and makes damaged projects anew from their uploads; or run \
+                `wattlake rebuild`";
+            Err(Failure::new(ErrorKind::Rejected, &format!("{count} findings")).with_line(advice))
+        }
+    }
+}
+
+fn finding_json(finding: &Finding) -> serde_json::Value {
+    json!({ "code": finding.code(), "project": finding.project(), "message": finding.to_string() })
+}
+
+/// Makes the lake's files of some projects, or of all, anew from the uploads.
+pub(super) async fn rebuild(config: Config, projects: Vec<ProjectSlug>, as_json: bool) -> Result<(), Failure> {
+    let _lock = server::lock_folder(&config.data_dir)?;
+    let catalog = Catalog::open(&config.data_dir).await?;
+    let lake = Arc::new(Lake::open(catalog.clone(), &config.data_dir).await?);
+    let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await?;
+    let known: Vec<ProjectSlug> = catalog.projects().await?.into_iter().map(|project| project.slug).collect();
+    if let Some(unknown) = projects.iter().find(|project| !known.contains(project)) {
+        return Err(Failure::new(ErrorKind::NotFound, &format!("there is no project {unknown}")));
+    }
+    let chosen = if projects.is_empty() { known } else { projects };
+    let mut done = Vec::new();
+    for project in chosen {
+        let version = ingest.rebuild(&project).await?;
+        let rows: u64 = lake.snapshot().project_files(&project).map(|file| file.rows).sum();
+        if !as_json {
+            say(&format!("{project}: {rows} rows made anew from its uploads, version {version}"))?;
+        }
+        done.push(json!({ "project": project, "rows": rows, "lake_version": version }));
+    }
+    if as_json {
+        say_json(&json!({ "projects": done }))?;
+    }
+    catalog.close().await;
+    Ok(())
+}
