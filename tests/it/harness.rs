@@ -59,10 +59,16 @@ impl TestServer {
     }
 
     /// Stops, and starts again on the same folder, with the same key.
-    pub async fn restarted(mut self) -> Self {
+    pub async fn restarted(self) -> Self {
+        self.restarted_after(|_| {}).await
+    }
+
+    /// The same, with something done to the data folder while no server runs on it.
+    pub async fn restarted_after(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
         self.begin_stop();
         let Self { folder, admin, config, served, .. } = self;
         served.await.unwrap();
+        meanwhile(folder.path());
         let server = Server::start(config.clone()).await.unwrap();
         Self::serve(server, folder, config, admin)
     }

@@ -7,6 +7,7 @@ mod answers;
 mod cli;
 mod clients;
 mod corrections;
+mod damage;
 mod defects;
 mod harness;
 mod metrics;
