@@ -62,10 +62,16 @@ pub struct LedgerStaged {
 }
 
 /// What reading some rows of the ledger gave: those whose seals hold, and the names of the others.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sealed<T> {
     pub whole: Vec<T>,
     pub broken: Vec<String>,
+}
+
+impl<T> Default for Sealed<T> {
+    fn default() -> Self {
+        Self { whole: Vec::new(), broken: Vec::new() }
+    }
 }
 
 pub(super) type VersionRow = (i64, String, Vec<u8>, Vec<u8>, i64, i64, i64, i64);

@@ -193,7 +193,7 @@ impl Lake {
     async fn reload(&self) -> Result<(), LakeError> {
         let opened = self.reconcile(false).run().await?;
         self.damaged.add(opened.findings);
-        let mut snapshot = opened.snapshot;
+        let snapshot = opened.snapshot;
         // What was seen to be whole stays so.
         snapshot.keep_verified(&self.snapshot());
         self.publish(snapshot);

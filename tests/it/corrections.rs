@@ -73,7 +73,7 @@ async fn a_correction_into_another_month_leaves_the_old_one_without_the_row() {
     let report = admin.commit(&upload(&[paid("A1", "2024-07-01T00:00:00", "100", "SUCCESS")])).await;
     assert_eq!((counts(&report), &report["months"]), ([1, 0, 1, 0, 0], &json!(["2024-07"])));
     assert_eq!(by_month(&server).await, ["2024-05-01 11.0000 2", "2024-07-01 100.0000 1"]);
-    assert!(server.lake.snapshot().files(&"kitobo".parse().unwrap(), "2024-06".parse().unwrap()).is_empty());
+    assert!(server.lake.snapshot().partition(&"kitobo".parse().unwrap(), "2024-06".parse().unwrap()).is_empty());
     let server = server.restarted().await;
     assert_eq!(by_month(&server).await, ["2024-05-01 11.0000 2", "2024-07-01 100.0000 1"]);
 }
@@ -131,7 +131,7 @@ async fn many_uploads_to_one_month_are_made_one_file_and_no_figure_changes() {
     let mut most = 0;
     for n in 1..=20 {
         server.admin().commit(&upload(&[row(&format!("A{n}"), &n.to_string())])).await;
-        let files = server.lake.snapshot().files(&project, month).len();
+        let files = server.lake.snapshot().partition(&project, month).len();
         assert!(files <= 8, "{files} files after {n} uploads");
         most = most.max(files);
         assert_eq!(by_month(&server).await, [format!("2024-05-01 {}.0000 {n}", n * (n + 1) / 2)]);

@@ -153,8 +153,8 @@ async fn what_cannot_be_made_anew_stays_refused_and_is_named() {
         answer.assert_problem(503, "data_damaged");
         assert!(!answer.text.contains("parquet") && !answer.text.contains("upl_"), "{}", answer.text);
     }
-    let may =
-        server.admin().figures("revenue_over_time?project=kitobo&grain=month&tz=UTC&to=2024-06", "period revenue");
+    let admin = server.admin();
+    let may = admin.figures("revenue_over_time?project=kitobo&grain=month&tz=UTC&to=2024-06", "period revenue");
     assert_eq!(may.await, ["2024-05-01 70.0000"], "files that are whole are answered from");
     assert_eq!(revenue(&server, "other").await, ["2024-05-01 7.0000"]);
     let (code, report) = fsck(server.folder.path());
