@@ -142,7 +142,7 @@ impl Ingest {
             let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
             let reader = thread::spawn(move || send_all(original, &chunks));
             let intake = Intake::new(queue, &work.original()).map_err(IngestError::io("reading the original"))?;
-            let checked = check::check(intake, manifest.context(Limits::NONE), &work)?;
+            let checked = check::check(intake, manifest.context(Limits::LARGEST), &work)?;
             reader.join().map_err(|_| IngestError::Stopped)?;
             let staged = stage::stage(checked.rows.into_batches()?, &work, &of)?;
             Ok((work, checked.original.sha256, staged))

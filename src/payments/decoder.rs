@@ -36,8 +36,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For a file that was taken in before: what is a limit today was perhaps none then.
-    pub const NONE: Self = Self { row_bytes: usize::MAX, field_bytes: usize::MAX, rows: u64::MAX };
+    /// The most that can be set. For a file that was taken in before: the limits of today may be lower than those of then.
+    pub const LARGEST: Self = Self { row_bytes: 64 << 20, field_bytes: 16 << 20, rows: 1_000_000_000 };
 }
 
 impl Default for Limits {

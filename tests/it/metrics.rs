@@ -219,6 +219,6 @@ async fn a_question_about_a_month_opens_the_files_of_that_month_alone() {
     }
     assert_eq!(admin.figures(&format!("revenue_per_site{may}"), "revenue payments").await, ["0.1000 1"]);
     let broken = admin.get("/v1/metrics/revenue_per_site").await;
-    broken.assert_problem(503, "unavailable");
+    broken.assert_problem(503, "data_damaged");
     assert!(!broken.text.contains("month=") && !broken.text.contains("parquet"), "{}", broken.text);
 }
