@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{Catalog, CatalogError, UploadRecord, read, sql, uploads::Row};
+use super::{Catalog, CatalogError, UploadRecord, sql, uploads::Row};
 use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
 /// Uploads of a project that its rows may come from.
