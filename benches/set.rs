@@ -76,6 +76,7 @@ impl Lake {
             on_error: OnError::RejectFile,
             dry_run: false,
             key_prefix: "bench".to_owned(),
+            idempotency_key: None,
         };
         let chunks = (0..file.len()).step_by(CHUNK).map(|at| Ok(file.slice(at..file.len().min(at + CHUNK))));
         let outcome = self.state.ingest.upload(request, stream::iter(chunks)).await.unwrap();

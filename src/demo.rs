@@ -149,6 +149,7 @@ async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<()
         on_error: OnError::RejectFile,
         dry_run: false,
         key_prefix: "demo".to_owned(),
+        idempotency_key: None,
     };
     let body = stream::iter([Ok(Bytes::from_static(bytes))]);
     match server.state.ingest.upload(request, body).await? {

@@ -179,6 +179,31 @@ impl fmt::Display for ChangeId {
     }
 }
 
+/// The key that a sender gives a request, so that the same request again is the same upload: 1 to 255 visible ASCII
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    pub const MAX_LENGTH: usize = 255;
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(InvalidId("an idempotency key is 1 to 255 visible ASCII characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

@@ -3,6 +3,7 @@
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
 mod codes;
+mod idempotency;
 mod keys;
 mod ledger;
 mod project_text;
@@ -10,6 +11,7 @@ mod projects;
 mod sealed;
 mod upload_record;
 mod uploads;
+mod withdrawals;
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -20,6 +22,7 @@ use sqlx::{
 };
 
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
+pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, NewKey};
 pub use project_text::{FieldError, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
@@ -133,6 +136,10 @@ pub enum CatalogError {
     KeyMissing(String),
     #[error("there is no upload {0}")]
     UploadMissing(UploadId),
+    #[error("the idempotency key has its answer")]
+    KeyTaken,
+    #[error("an upload's status changed meanwhile")]
+    StatusChanged,
     #[error("the limit of {limit} {what} is reached")]
     TooMany { what: &'static str, limit: u32 },
     #[error("could not open the data folder")]
@@ -155,7 +162,11 @@ impl CatalogError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::ProjectExists(_) | Self::CurrencyFixed(_) | Self::TooMany { .. } => ErrorKind::Conflict,
+            Self::ProjectExists(_)
+            | Self::CurrencyFixed(_)
+            | Self::KeyTaken
+            | Self::StatusChanged
+            | Self::TooMany { .. } => ErrorKind::Conflict,
             Self::ProjectMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => ErrorKind::NotFound,
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) => ErrorKind::Unavailable,

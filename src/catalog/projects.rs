@@ -187,7 +187,7 @@ impl Catalog {
     }
 
     /// Changes a project. Its currency can change only while nothing was uploaded to it, because the amounts in the
-    /// lake are in the old one; the check and the change are one transaction.
+    /// lake, and of deleted uploads that can come back, are in the old one; the check and the change are one transaction.
     ///
     /// # Errors
     /// [`CatalogError::ProjectMissing`], [`CatalogError::CurrencyFixed`].
@@ -201,7 +201,7 @@ impl Catalog {
         if change.currency.is_some_and(|currency| currency != project.currency) {
             let uploads: bool = sqlx::query_scalar(
                 "SELECT EXISTS (SELECT 1 FROM upload_projects JOIN uploads ON id = upload_id
-                 WHERE project = ? AND status IN ('receiving', 'committing', 'committed'))",
+                 WHERE project = ? AND status NOT IN ('rejected', 'failed', 'purged'))",
             )
             .bind(slug.as_str())
             .fetch_one(&mut *tx)

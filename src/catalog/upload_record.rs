@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::now;
-use crate::ids::{ProjectSlug, UploadId};
+use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
 /// What to do with a file that has bad rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +58,28 @@ pub enum UploadStatus {
     Rejected,
     /// Ended by a failure of ours. Nothing of it is in the lake.
     Failed,
+    /// Its rows are on their way out of the lake. After a crash, the lake's log says whether they went.
+    Deleting,
+    /// Taken out of the lake. What was kept of it stays, and it can come back.
+    Deleted,
+    /// Its rows are on their way back. After a crash, the lake's log says whether they came.
+    Restoring,
+    /// Erased; only its record is left.
+    Purged,
 }
 
 impl UploadStatus {
-    pub const NAMES: [&'static str; 5] = ["receiving", "committing", "committed", "rejected", "failed"];
+    pub const ALL: [Self; 9] = [
+        Self::Receiving,
+        Self::Committing,
+        Self::Committed,
+        Self::Rejected,
+        Self::Failed,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Restoring,
+        Self::Purged,
+    ];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -71,6 +89,10 @@ impl UploadStatus {
             Self::Committed => "committed",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Restoring => "restoring",
+            Self::Purged => "purged",
         }
     }
 }
@@ -79,14 +101,8 @@ impl FromStr for UploadStatus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "receiving" => Ok(Self::Receiving),
-            "committing" => Ok(Self::Committing),
-            "committed" => Ok(Self::Committed),
-            "rejected" => Ok(Self::Rejected),
-            "failed" => Ok(Self::Failed),
-            _ => Err(format!("{text:?} is not one of {}", Self::NAMES.join(", "))),
-        }
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is not one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -113,13 +129,17 @@ pub struct UploadRecord {
     /// The size of the file as it came.
     pub bytes: u64,
     pub received_at: DateTime<Utc>,
-    /// Of committed uploads only, as is `lake_version`.
+    /// Of uploads that landed only, as is `lake_version`, which is their place in the order of uploads.
     pub committed_at: Option<DateTime<Utc>>,
     pub lake_version: Option<u64>,
     /// Counts, months, warnings and errors, as the API answers them.
     pub report: Value,
     /// The key that sent it.
     pub key_prefix: String,
+    /// Since when it is deleted, or being deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
+    /// The change of the lake that is under way with it: it is `deleting` or `restoring`.
+    pub change: Option<ChangeId>,
 }
 
 /// Which uploads to list; `None` is any.
@@ -134,7 +154,7 @@ pub struct UploadFilter {
     pub to: Option<DateTime<Utc>>,
 }
 
-/// What a query may say of a committed upload, once for each of its projects.
+/// What a query may say of an upload in the lake, once for each of its projects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadFacts {
     pub id: UploadId,
@@ -164,6 +184,8 @@ impl UploadRecord {
             lake_version: None,
             report: Value::Null,
             key_prefix,
+            deleted_at: None,
+            change: None,
         }
     }
 }

@@ -7,23 +7,25 @@ use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 
 use super::{
-    Catalog, CatalogError, Page, UploadFacts, UploadFilter, UploadRecord, UploadStatus, from_micros, read, sql,
+    Catalog, CatalogError, Page, RequestKey, UploadFacts, UploadFilter, UploadRecord, UploadStatus, from_micros,
+    idempotency::{free_keys, insert_key},
+    read, sql,
 };
-use crate::ids::{ProjectSlug, UploadId};
+use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
 /// The most uploads on one page of a list.
 pub const MAX_PAGE: u32 = 200;
 /// The most uploads that a query's facts may come from.
 const MAX_FACTS: u32 = 100_000;
 /// More than a server can have under way at once.
-const MAX_UNFINISHED: u32 = 10_000;
+pub(super) const MAX_UNFINISHED: u32 = 10_000;
 
 /// `projects` comes as a JSON array in the order of the slugs, because a row holds one value a column.
-const SELECT_ONE: &str = "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+pub(super) const SELECT_ONE: &str = "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
     WHERE upload_id = id) AS projects FROM uploads WHERE id = ?";
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     projects: String,
     dataset_name: String,
@@ -39,6 +41,8 @@ struct Row {
     lake_version: Option<i64>,
     report: String,
     key_prefix: String,
+    deleted_at: Option<i64>,
+    change_id: Option<String>,
 }
 
 impl TryFrom<Row> for UploadRecord {
@@ -64,6 +68,8 @@ impl TryFrom<Row> for UploadRecord {
             lake_version: lake_version.map_err(|error| unreadable("lake version", error.to_string()))?,
             report: serde_json::from_str(&row.report).map_err(|_| unreadable("upload's report", row.id.clone()))?,
             key_prefix: row.key_prefix,
+            deleted_at: row.deleted_at.map(from_micros),
+            change: row.change_id.map(|id| read("upload's change", &id)).transpose()?,
         })
     }
 }
@@ -74,9 +80,21 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::ProjectMissing`] if one of its projects is not there.
     pub async fn insert_upload(&self, upload: &UploadRecord) -> Result<(), CatalogError> {
+        self.insert_upload_with_key(upload, None).await
+    }
+
+    /// The same for a request that came with an idempotency key, which is kept in the same transaction.
+    ///
+    /// # Errors
+    /// Besides, [`CatalogError::KeyTaken`] where another upload is the answer to that key.
+    pub async fn insert_upload_with_key(
+        &self,
+        upload: &UploadRecord,
+        key: Option<&RequestKey>,
+    ) -> Result<(), CatalogError> {
         let failed = || sql("record an upload");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        sqlx::query("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
             .bind(upload.id.as_str())
             .bind(&upload.dataset_name)
             .bind(&upload.dataset_type)
@@ -91,11 +109,16 @@ impl Catalog {
             .bind(upload.lake_version.map(to_i64))
             .bind(upload.report.to_string())
             .bind(&upload.key_prefix)
+            .bind(upload.deleted_at.map(|at| at.timestamp_micros()))
+            .bind(upload.change.as_ref().map(ChangeId::as_str))
             .execute(&mut *tx)
             .await
             .map_err(failed())?;
         for project in &upload.projects {
             link(&mut tx, &upload.id, project).await?;
+        }
+        if let Some(key) = key {
+            insert_key(&mut tx, key, &upload.id, false).await?;
         }
         tx.commit().await.map_err(failed())
     }
@@ -110,6 +133,7 @@ impl Catalog {
     }
 
     /// Moves an upload to a status other than `committed`, with the report that goes with it. `None` keeps the report.
+    /// An upload that failed frees the idempotency key that it came with.
     ///
     /// # Errors
     /// [`CatalogError::UploadMissing`].
@@ -119,14 +143,22 @@ impl Catalog {
         status: UploadStatus,
         report: Option<&Value>,
     ) -> Result<(), CatalogError> {
+        let failed = || sql("change an upload's status");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let done = sqlx::query("UPDATE uploads SET status = ?, report = coalesce(?, report) WHERE id = ?")
             .bind(status.as_str())
             .bind(report.map(Value::to_string))
             .bind(id.as_str())
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await
-            .map_err(sql("change an upload's status"))?;
-        if done.rows_affected() == 0 { Err(CatalogError::UploadMissing(id.clone())) } else { Ok(()) }
+            .map_err(failed())?;
+        if done.rows_affected() == 0 {
+            return Err(CatalogError::UploadMissing(id.clone()));
+        }
+        if status == UploadStatus::Failed {
+            free_keys(&mut tx, id).await?;
+        }
+        tx.commit().await.map_err(failed())
     }
 
     /// Records that an upload is in the lake from `lake_version` on.
@@ -206,33 +238,20 @@ impl Catalog {
         Ok(Page::of(uploads, limit))
     }
 
-    /// Uploads that a process left behind when it ended, the oldest first: `receiving`, of which nothing was promised,
-    /// and `committing`, of which the lake's log says whether they got there. Asked at start, before any upload.
+    /// Uploads that a process left behind when it ended, the oldest first: `receiving`, of which nothing was promised, and
+    /// `committing`, `deleting` and `restoring`, of which the lake's log says whether they got there. Asked at start,
+    /// before any upload.
     pub async fn unfinished_uploads(&self) -> Result<Vec<UploadRecord>, CatalogError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
                  WHERE upload_id = id) AS projects
-             FROM uploads WHERE status IN ('receiving', 'committing') ORDER BY id LIMIT ?",
+             FROM uploads WHERE status IN ('receiving', 'committing', 'deleting', 'restoring')
+             ORDER BY id LIMIT ?",
         )
         .bind(MAX_UNFINISHED)
         .fetch_all(&self.pool)
         .await
         .map_err(sql("list unfinished uploads"))?;
-        rows.into_iter().map(UploadRecord::try_from).collect()
-    }
-
-    /// The uploads whose rows count in a project, in the order in which they landed.
-    pub async fn live_uploads(&self, project: &ProjectSlug) -> Result<Vec<UploadRecord>, CatalogError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT uploads.*, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
-                 WHERE upload_id = id) AS projects
-             FROM upload_projects JOIN uploads ON id = upload_id
-             WHERE project = ? AND status = 'committed' ORDER BY lake_version, id",
-        )
-        .bind(project.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("list the uploads of a project"))?;
         rows.into_iter().map(UploadRecord::try_from).collect()
     }
 
@@ -266,7 +285,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// The committed uploads of some projects, the oldest first.
+    /// The uploads of some projects that the lake has, the oldest first; those that are on their way out or back too,
+    /// because only the lake says since when.
     ///
     /// # Errors
     /// [`CatalogError::TooMany`] beyond 100,000, because a list that was cut would be a wrong answer.
@@ -274,7 +294,8 @@ impl Catalog {
         let wanted: Vec<&str> = projects.iter().map(ProjectSlug::as_str).collect();
         let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
             "SELECT id, project, dataset_name, committed_at FROM upload_projects JOIN uploads ON id = upload_id
-             WHERE project IN (SELECT value FROM json_each(?)) AND status = 'committed' ORDER BY id, project LIMIT ?",
+             WHERE project IN (SELECT value FROM json_each(?)) AND status IN ('committed', 'deleting', 'restoring')
+             ORDER BY id, project LIMIT ?",
         )
         .bind(Value::from(wanted).to_string())
         .bind(MAX_FACTS + 1)

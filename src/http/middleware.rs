@@ -25,6 +25,7 @@ use tracing::{Instrument, Span};
 use super::{
     Problem,
     body::{Counted, IdleTimeout, OnBodyEnd},
+    idempotency::REPLAYED,
 };
 use crate::error::ErrorKind;
 
@@ -197,6 +198,7 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             header::ETAG,
             header::LOCATION,
             header::RETRY_AFTER,
+            REPLAYED,
             REQUEST_ID,
             TRUNCATED,
         ])

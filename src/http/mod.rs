@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod extract;
 mod health;
+mod idempotency;
 mod metrics;
 mod middleware;
 mod page;
@@ -12,6 +13,7 @@ pub mod problem;
 mod projects;
 mod receive;
 mod uploads;
+mod withdraw;
 
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
-    routing::get,
+    routing::{delete, get, post},
 };
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -76,6 +78,13 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .layer(axum::middleware::from_fn_with_state(config.http.request_timeout, middleware::limit_time));
 
+    // The work goes with the rows of the projects, and is done even where nobody waits for it any more.
+    let withdrawals = Router::new()
+        .route("/v1/uploads/{id}", delete(withdraw::delete_upload))
+        .route("/v1/uploads/{id}/restore", post(withdraw::restore_upload))
+        .route("/v1/uploads/delete", post(withdraw::delete_uploads))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+
     // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
     let untimed = Router::new()
         .route("/v1/uploads", get(uploads::list_uploads).post(receive::create_upload).put(receive::create_upload))
@@ -85,6 +94,7 @@ pub fn router(state: AppState) -> Router {
 
     Router::new()
         .merge(timed)
+        .merge(withdrawals)
         .merge(untimed)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)

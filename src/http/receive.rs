@@ -21,14 +21,14 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Admin, AppState, Parameters, Problem, invalid_parameter, unreadable_body,
+    Admin, AppState, Parameters, Problem, idempotency, invalid_parameter, unreadable_body,
     uploads::{rejected_rows_link, upload_json},
+    withdraw::no_uploads,
 };
 use crate::{
-    access::Principal,
     catalog::{OnError, Project, UploadRecord},
     error::ErrorKind,
-    ids::ProjectSlug,
+    ids::{IdempotencyKey, ProjectSlug},
     ingest::{IngestError, Outcome, UploadRequest},
     payments::{dataset_name, definition},
 };
@@ -49,11 +49,12 @@ pub(super) async fn create_upload(
     request: Request,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
+    let sender = Sender { key_prefix: principal.key_prefix, idempotency_key: idempotency::key_of(request.headers())? };
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
         refuse_packed(request.headers())?;
         refuse_too_large(&request, state.config.upload.max_bytes)?;
-        let upload = read_request(&state, &principal, parameters).await?;
+        let upload = read_request(&state, &sender, parameters).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
     }
@@ -62,7 +63,7 @@ pub(super) async fn create_upload(
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
     let (fields, announced) = oneshot::channel::<Vec<_>>();
     let (chunks, mut queue) = mpsc::channel(1);
-    let (state, principal) = (&state, &principal);
+    let (state, sender) = (&state, &sender);
     // It owns the queue, which closes when it fails: `read_form` would else wait for ever for room in it.
     let upload = async move {
         // Where the form breaks off before its file, `read_form` says why.
@@ -70,7 +71,7 @@ pub(super) async fn create_upload(
         file_begun.store(true, Ordering::Relaxed);
         // What the URL says counts for a form too: a parameter is never silently without effect.
         let fields = [parameters.rest(), fields.as_slice()].concat();
-        let upload = read_request(state, principal, Parameters::of(fields)).await?;
+        let upload = read_request(state, sender, Parameters::of(fields)).await?;
         receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
@@ -79,6 +80,13 @@ pub(super) async fn create_upload(
         Some(answer) => Ok(answer),
         None => Err(form.err().unwrap_or_else(Problem::unexplained)),
     }
+}
+
+/// Who sends a file, and what they call the request.
+#[derive(Clone)]
+struct Sender {
+    key_prefix: String,
+    idempotency_key: Option<IdempotencyKey>,
 }
 
 /// A body in a content coding would be read as if its packed bytes were the file.
@@ -191,11 +199,7 @@ fn broken_form(error: &(dyn Error + 'static)) -> Problem {
 }
 
 /// Checks what an upload says about itself, before a byte of its file is read.
-async fn read_request(
-    state: &AppState,
-    principal: &Principal,
-    mut parameters: Parameters,
-) -> Result<UploadRequest, Problem> {
+async fn read_request(state: &AppState, sender: &Sender, mut parameters: Parameters) -> Result<UploadRequest, Problem> {
     let slug = parameters.take("project")?;
     let dataset_name = parameters.take("dataset_name")?;
     let dataset_type = parameters.take("dataset_type")?.unwrap_or_else(|| definition::DATASET_TYPE.to_owned());
@@ -217,8 +221,18 @@ async fn read_request(
         let detail = format!("the file is named {file_name:?}; its name must be exactly {}", definition::FILE_NAME);
         return Err(Problem::new(ErrorKind::Rejected, "wrong_file_name", detail));
     }
-    let key_prefix = principal.key_prefix.clone();
-    Ok(UploadRequest { project, dataset_name, dataset_type, data_provider, file_name, on_error, dry_run, key_prefix })
+    let Sender { key_prefix, idempotency_key } = sender.clone();
+    Ok(UploadRequest {
+        project,
+        dataset_name,
+        dataset_type,
+        data_provider,
+        file_name,
+        on_error,
+        dry_run,
+        key_prefix,
+        idempotency_key,
+    })
 }
 
 async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> {
@@ -268,6 +282,13 @@ async fn receive(
 ) -> Result<Response, Problem> {
     let dry_run = request.dry_run;
     match state.ingest.upload(request, body).await? {
+        Outcome::Replayed(first) => Ok(idempotency::replayed(answer(*first, dry_run))),
+        outcome => answer(outcome, dry_run),
+    }
+}
+
+fn answer(outcome: Outcome, dry_run: bool) -> Result<Response, Problem> {
+    match outcome {
         Outcome::Committed(record) => {
             let location = format!("/v1/uploads/{}", record.id);
             Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(upload_json(&record))).into_response())
@@ -279,6 +300,8 @@ async fn receive(
         }
         Outcome::Checked(record) => Ok(Json(checked_json(&record)).into_response()),
         Outcome::Rejected(record) => Err(rejected(&record, dry_run)),
+        // An answer that is replayed is one of the others.
+        Outcome::Replayed(first) => answer(*first, dry_run),
     }
 }
 
@@ -328,6 +351,13 @@ impl From<IngestError> for Problem {
                 None => unreadable_body(source),
             },
             IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
+            IngestError::KeyInFlight => Self::failure(error.kind(), "idempotency_key_in_flight", &error),
+            IngestError::KeyReused => Self::failure(error.kind(), "idempotency_key_reused", &error),
+            IngestError::NoUploads(ids) => no_uploads(ids.iter().map(ToString::to_string).collect()),
+            IngestError::WrongStatus { uploads, .. } => {
+                let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
+                Self::failure(error.kind(), "upload_status", &error).with("uploads", ids)
+            }
             _ => Self::failure(error.kind(), "upload", &error),
         }
     }

@@ -50,6 +50,7 @@ pub(super) fn upload_json(record: &UploadRecord) -> Value {
         "bytes": record.bytes,
         "received_at": record.received_at,
         "committed_at": record.committed_at,
+        "deleted_at": record.deleted_at,
         "key_prefix": record.key_prefix,
     })
 }

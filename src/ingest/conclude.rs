@@ -19,8 +19,8 @@ use crate::{
     payments::report::Counts,
 };
 
-/// Why an upload did not land.
-enum NotLanded {
+/// Why an upload did not land, or one was not deleted.
+pub(super) enum NotLanded {
     /// It is certain that it did not, and it can be cleared away.
     Failed(IngestError),
     /// Not even the log could be asked. What is there stays; the next upload of the project, or the next start, settles it.
@@ -47,7 +47,7 @@ impl Ingest {
         if !request.dry_run
             && let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await?
         {
-            return Ok(Outcome::Repeated(first));
+            return self.conclude_repeated(&request, &record, first).await;
         }
         let report = Report::of(&checked);
         let refused = checked.unreadable
@@ -60,6 +60,19 @@ impl Ingest {
         let project = request.project.slug.clone();
         let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
         self.conclude_placed(&request, record, staged, report, work).await
+    }
+
+    /// The same bytes came before.
+    async fn conclude_repeated(
+        &self,
+        request: &UploadRequest,
+        record: &UploadRecord,
+        first: UploadRecord,
+    ) -> Result<Outcome, IngestError> {
+        if let Some(key) = request.key_with(&record.sha256) {
+            self.catalog.keep_repeated_key(&key, &first.id).await?;
+        }
+        Ok(Outcome::Repeated(first))
     }
 
     /// An upload that stays out of the lake: refused, or a dry run. Its counts say what its rows would have been.
@@ -97,7 +110,7 @@ impl Ingest {
             return Ok(if refused { Outcome::Rejected(record) } else { Outcome::Checked(record) });
         }
         let _turn = self.lake.lock(&request.project.slug).await;
-        self.catalog.insert_upload(&record).await?;
+        self.catalog.insert_upload_with_key(&record, request.key_with(&record.sha256).as_ref()).await?;
         if let Err(error) = self.keep(&record, work).await {
             self.abandon(&record).await;
             return Err(error);
@@ -120,12 +133,12 @@ impl Ingest {
         report.months.dedup();
         let project = &request.project.slug;
         let _turn = self.lake.lock(project).await;
-        self.settle_project(project).await?;
+        self.settle_projects(&BTreeSet::from([project.clone()])).await?;
         // The same file twice at once: the second sees here that the first has landed.
         if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
-            return Ok(Outcome::Repeated(first));
+            return self.conclude_repeated(request, &record, first).await;
         }
-        self.catalog.insert_upload(&record).await?;
+        self.catalog.insert_upload_with_key(&record, request.key_with(&record.sha256).as_ref()).await?;
         let version = match self.land(request, &mut record, staged, &mut report, work).await {
             Ok(version) => version,
             Err(NotLanded::Unsettled(error)) => return Err(error),
@@ -176,7 +189,7 @@ impl Ingest {
         let change = Change {
             id: change,
             kind: ChangeKind::Upload,
-            facts: vec![("sha256", record.sha256.clone())],
+            facts: facts(request, record),
             removed: placement.removed,
             added: placement.added,
         };
@@ -185,7 +198,12 @@ impl Ingest {
             self.lake.discard(&change.added);
             return Err(error.into());
         }
-        match self.lake.commit(&change).await {
+        self.commit(&change).await
+    }
+
+    /// Commits `change` and gives its version; where it did not land, its files are removed.
+    pub(super) async fn commit(&self, change: &Change) -> Result<u64, NotLanded> {
+        match self.lake.commit(change).await {
             Ok(snapshot) => Ok(snapshot.version),
             Err(error) => match self.lake.version_of(&change.id).await {
                 Ok(Some(version)) => Ok(version),
@@ -211,18 +229,25 @@ impl Ingest {
         Ok(())
     }
 
-    /// Settles what of a project is unfinished. Whoever holds its lock knows that a failure left it.
-    pub(super) async fn settle_project(&self, project: &ProjectSlug) -> Result<(), IngestError> {
+    /// Settles what a failure left unfinished of these projects. The caller holds their locks, and all that is under way
+    /// holds one of them.
+    pub(super) async fn settle_projects(&self, projects: &BTreeSet<ProjectSlug>) -> Result<(), IngestError> {
         for left in self.catalog.unfinished_uploads().await? {
-            if left.projects.contains(project) {
+            if left.projects.iter().any(|project| projects.contains(project)) {
                 self.settle(&left).await?;
             }
         }
         Ok(())
     }
 
-    /// Decides by the lake's log whether an upload that was left half way got there.
+    /// Decides by the lake's log whether an upload that was left half way got there, or whether one that was being deleted
+    /// or restored is.
     async fn settle(&self, upload: &UploadRecord) -> Result<(), IngestError> {
+        if let Some(change) = &upload.change {
+            let version = self.lake.version_of(change).await?;
+            tracing::info!(upload = %upload.id, status = %upload.status, version, "an interrupted change is settled");
+            return Ok(self.catalog.end_change(change, version.is_some()).await?);
+        }
         if let Some(version) = self.lake.version_of(&ChangeId::from(&upload.id)).await? {
             tracing::info!(upload = %upload.id, version, "an interrupted upload is in the lake");
             self.catalog.set_upload_committed(&upload.id, version, upload.received_at, &upload.report).await?;
@@ -249,4 +274,15 @@ impl Ingest {
             tracing::warn!(upload = %record.id, "the folder of a failed upload was not removed");
         }
     }
+}
+
+/// What the lake's log is to say of an upload, beside that it is one.
+fn facts(request: &UploadRequest, record: &UploadRecord) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("sha256", record.sha256.clone())];
+    if let Some(key) = request.key_with(&record.sha256) {
+        facts.push(("key_prefix", key.key_prefix));
+        facts.push(("idempotency_key", key.key.as_str().to_owned()));
+        facts.push(("request_sha256", key.request_sha256));
+    }
+    facts
 }

@@ -1,10 +1,11 @@
 //! What can go wrong with an upload that is not its content.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use crate::{
-    catalog::CatalogError,
+    catalog::{CatalogError, UploadStatus},
     error::ErrorKind,
+    ids::UploadId,
     lake::{self, Finding, LakeError},
 };
 
@@ -29,8 +30,37 @@ pub enum IngestError {
     CurrencyChanged,
     #[error("{0}")]
     Damaged(Finding),
+    #[error("a request with this Idempotency-Key is under way; wait for its answer")]
+    KeyInFlight,
+    #[error("this Idempotency-Key was sent with another request, or another file; give each request its own key")]
+    KeyReused,
+    #[error("there is no upload {}", list(.0))]
+    NoUploads(Vec<UploadId>),
+    #[error("{}", wrong_statuses(.what, .uploads))]
+    WrongStatus {
+        /// What was to be done, such as `deleted`.
+        what: &'static str,
+        uploads: Vec<(UploadId, UploadStatus)>,
+    },
     #[error("the upload was stopped")]
     Stopped,
+}
+
+/// Uploads that a message names; there may be a thousand.
+const NAMED: usize = 10;
+
+fn list(ids: &[UploadId]) -> String {
+    let named: Vec<&str> = ids.iter().take(NAMED).map(UploadId::as_str).collect();
+    let more = ids.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} others") } else { String::new() };
+    named.join(", ") + &more
+}
+
+fn wrong_statuses(what: &str, uploads: &[(UploadId, UploadStatus)]) -> String {
+    let statuses: BTreeSet<&str> = uploads.iter().map(|(_, status)| status.as_str()).collect();
+    let ids: Vec<UploadId> = uploads.iter().map(|(id, _)| id.clone()).collect();
+    let statuses = statuses.into_iter().collect::<Vec<_>>().join(" or ");
+    format!("only an upload whose rows landed can be {what}; {statuses}: {}", list(&ids))
 }
 
 impl IngestError {
@@ -44,7 +74,9 @@ impl IngestError {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted(_) => ErrorKind::Invalid,
-            Self::CurrencyChanged => ErrorKind::Conflict,
+            Self::CurrencyChanged | Self::KeyInFlight | Self::WrongStatus { .. } => ErrorKind::Conflict,
+            Self::KeyReused => ErrorKind::Rejected,
+            Self::NoUploads(_) => ErrorKind::NotFound,
             Self::Io { source, .. } => lake::io_kind(source),
             Self::Arrow(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),

@@ -11,6 +11,7 @@ mod check;
 mod conclude;
 mod error;
 mod folder;
+mod idempotency;
 mod inspect;
 mod intake;
 mod manifest;
@@ -20,6 +21,7 @@ mod repeats;
 mod report;
 mod spool;
 mod stage;
+mod withdraw;
 
 use std::{
     fs::File,
@@ -33,12 +35,18 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-use self::{check::Checked, folder::Folder, intake::Intake, manifest::Manifest};
-pub use self::{error::IngestError, inspect::inspect_uploads};
+use self::{
+    check::Checked,
+    folder::Folder,
+    idempotency::{KeyInFlight, KeysInFlight},
+    intake::Intake,
+    manifest::Manifest,
+};
+pub use self::{error::IngestError, inspect::inspect_uploads, withdraw::Withdrawal};
 use crate::{
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
-    ids::UploadId,
+    ids::{IdempotencyKey, UploadId},
     lake::{Finding, Lake},
     payments::decoder::Limits,
 };
@@ -59,6 +67,8 @@ pub struct UploadRequest {
     pub dry_run: bool,
     /// The key that sends it.
     pub key_prefix: String,
+    /// The sender's name for the request, by which the same request again is known.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// What became of an upload.
@@ -72,6 +82,8 @@ pub enum Outcome {
     Rejected(UploadRecord),
     /// A dry run that found nothing against it.
     Checked(UploadRecord),
+    /// The request's idempotency key has this answer already; the upload is as it is now. Nothing was written.
+    Replayed(Box<Self>),
 }
 
 /// The upload use case, over one catalogue and one lake.
@@ -81,7 +93,10 @@ pub struct Ingest {
     data_dir: PathBuf,
     config: UploadConfig,
     places: Arc<Semaphore>,
-    /// Uploads whose file is received.
+    keys: KeysInFlight,
+    /// One deletion or restoration at a time, which bounds their memory.
+    withdrawing: Semaphore,
+    /// Uploads whose file is received, deletions and restorations.
     under_way: TaskTracker,
 }
 
@@ -95,7 +110,9 @@ impl Ingest {
     ) -> Result<Self, IngestError> {
         let places = Arc::new(Semaphore::new(config.concurrency));
         let under_way = TaskTracker::new();
-        let ingest = Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, under_way };
+        let (keys, withdrawing) = (KeysInFlight::default(), Semaphore::new(1));
+        let ingest =
+            Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, keys, withdrawing, under_way };
         let folder = data_dir.to_owned();
         let failed = IngestError::io("removing unfinished uploads");
         blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
@@ -115,6 +132,10 @@ impl Ingest {
         request: UploadRequest,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Outcome, IngestError> {
+        let key = self.keys.take(&request)?;
+        if let Some(answered) = self.answered_key(&request).await? {
+            return self.replay(&request, answered, body).await;
+        }
         let busy = |_| IngestError::Busy { limit: self.config.concurrency };
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;
         let mut record = UploadRecord::starting(
@@ -130,7 +151,7 @@ impl Ingest {
         // Made whole where the folder is, so that it is removed too when nobody waits for it any more.
         let begin = move || {
             let folder = Folder::begin(&data_dir, &id).map_err(IngestError::io("making the upload's folder"))?;
-            Ok(Arc::new(Work { folder, _place: place }))
+            Ok(Arc::new(Work { folder, _place: place, _key: key }))
         };
         let work = blocking(begin).await?;
         let checked = match self.receive(&request, &record, &work, body).await {
@@ -149,7 +170,8 @@ impl Ingest {
         self.under_way.spawn(finish).await.map_err(|_| IngestError::Stopped)?
     }
 
-    /// Waits until the uploads whose file is received have landed, or have failed. For a server that stops.
+    /// Waits until the uploads whose file is received, deletions and restorations have landed, or have failed. For a server
+    /// that stops.
     pub async fn drain(&self) {
         self.under_way.close();
         self.under_way.wait().await;
@@ -232,11 +254,12 @@ fn open_original(folder: &Folder) -> io::Result<impl io::Read + Send + use<>> {
     zstd::Decoder::new(File::open(folder.original())?)
 }
 
-/// An upload under way: its folder, of which what was not kept is removed however the upload ends, and its place among
-/// those that may be under way at once.
+/// An upload under way: its folder, of which what was not kept is removed however the upload ends, its place among those
+/// that may be under way at once, and its idempotency key, which no other request may have meanwhile.
 struct Work {
     folder: Folder,
     _place: OwnedSemaphorePermit,
+    _key: Option<KeyInFlight>,
 }
 
 impl Work {

@@ -2,6 +2,7 @@
 //! originals. For `wattlake rebuild`, and wherever a file of the lake was found to be lost or altered.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     thread,
     time::Duration,
@@ -17,7 +18,7 @@ use crate::{
     catalog::{LedgerStaged, UploadRecord},
     durable,
     ids::{ChangeId, ProjectSlug},
-    lake::{self, Change, ChangeKind, Finding, LiveUpload, StagedFile, Written},
+    lake::{self, Change, ChangeKind, Finding, StagedFile, Written},
     payments::decoder::Limits,
 };
 
@@ -42,12 +43,8 @@ impl Ingest {
     /// commit. Gives the version that has them.
     pub async fn rebuild(&self, project: &ProjectSlug) -> Result<u64, IngestError> {
         let _turn = self.lake.lock(project).await;
-        self.settle_project(project).await?;
-        let mut live = Vec::new();
-        for record in self.catalog.live_uploads(project).await? {
-            let files = self.staged_files(&record, project).await?;
-            live.push(LiveUpload { upload: record.id, files });
-        }
+        self.settle_projects(&BTreeSet::from([project.clone()])).await?;
+        let live = self.live_uploads(project).await?;
         let id = ChangeId::new();
         let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
         let (change, of) = (id.clone(), project.clone());

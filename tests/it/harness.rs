@@ -17,6 +17,7 @@ use wattlake::{
     access::Role,
     catalog::{Catalog, NewKey},
     config::{Config, Sources},
+    ingest::Ingest,
     lake::Lake,
     server::Server,
 };
@@ -26,6 +27,7 @@ pub struct TestServer {
     pub address: String,
     pub catalog: Catalog,
     pub lake: Arc<Lake>,
+    pub ingest: Arc<Ingest>,
     pub folder: tempfile::TempDir,
     pub admin: NewKey,
     pub config: Config,
@@ -52,10 +54,11 @@ impl TestServer {
 
     fn serve(server: Server, folder: tempfile::TempDir, config: Config, admin: NewKey) -> Self {
         let (catalog, lake) = (server.state.catalog.clone(), server.state.lake.clone());
+        let ingest = server.state.ingest.clone();
         let address = server.address.clone();
         let (stop, told_to_stop) = oneshot::channel();
         let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
-        Self { address, catalog, lake, folder, admin, config, stop: Some(stop), served: running }
+        Self { address, catalog, lake, ingest, folder, admin, config, stop: Some(stop), served: running }
     }
 
     /// Stops, and starts again on the same folder, with the same key.
@@ -114,6 +117,10 @@ impl Admin<'_> {
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         Answer::of(self.request(Method::POST, path).json(&body).send().await.unwrap()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path).send().await.unwrap()).await
     }
 
     pub async fn patch(&self, path: &str, body: Value) -> Answer {

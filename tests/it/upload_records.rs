@@ -91,6 +91,7 @@ async fn an_upload_that_is_given_up_while_its_rows_are_checked_leaves_nothing() 
         on_error: OnError::RejectFile,
         dry_run: false,
         key_prefix: "abcdefgh".to_owned(),
+        idempotency_key: None,
     };
     let bytes = Bytes::from(file(&(0..2000).map(|n| row(&format!("A{n}"), "x")).collect::<Vec<_>>()));
     // What is written about bad rows and the removal of their folder meet by chance, so it is tried often.
