@@ -87,6 +87,8 @@ impl Catalog {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted is overwritten, so that what is erased is gone.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -154,6 +156,8 @@ pub enum CatalogError {
     },
     #[error("the catalogue holds a {what} that this version cannot read: {value:?}")]
     Unreadable { what: &'static str, value: String },
+    #[error("readers hold up the log of writes; ask again")]
+    LogInUse,
     #[error("the system gave no random bytes: {0}")]
     NoRandomness(getrandom::Error),
 }
@@ -169,7 +173,7 @@ impl CatalogError {
             | Self::TooMany { .. } => ErrorKind::Conflict,
             Self::ProjectMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => ErrorKind::NotFound,
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
-            Self::Folder(_) | Self::NoRandomness(_) => ErrorKind::Unavailable,
+            Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),
             Self::Migrate(_) | Self::Unreadable { .. } => ErrorKind::Internal,
         }

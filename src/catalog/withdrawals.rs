@@ -1,13 +1,19 @@
 //! Uploads that are deleted and that come back: a change of the lake is under way with them, or it ended.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{Catalog, CatalogError, UploadRecord, sql, uploads::Row};
+use super::{Catalog, CatalogError, UploadRecord, from_micros, now, sql, uploads::Row};
 use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
 /// Uploads of a project that its rows may come from.
 const MAX_LIVE: u32 = 100_000;
+
+/// How often a checkpoint that readers hold up is tried, and after which pause.
+const CHECKPOINT_TRIES: u32 = 50;
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Catalog {
     /// The uploads of these ids, in the order of the ids; those that there are not are left out.
@@ -87,6 +93,47 @@ impl Catalog {
         .await
         .map(drop)
         .map_err(sql("end a change of uploads"))
+    }
+
+    /// Notes that an upload is erased, with what its report still says, and forgets its staged files. Gives since when it is
+    /// out of the lake. The values that the report had are gone from the file of the catalogue when this returns.
+    pub async fn purge_upload(&self, id: &UploadId, report: &Value) -> Result<Option<DateTime<Utc>>, CatalogError> {
+        let failed = || sql("note that an upload is erased");
+        let at = now();
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        sqlx::query("DELETE FROM staged_files WHERE upload_id = ?")
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let (deleted_at,): (Option<i64>,) = sqlx::query_as(
+            "UPDATE uploads SET status = 'purged', report = ?, deleted_at = coalesce(deleted_at, ?) WHERE id = ?
+             RETURNING deleted_at",
+        )
+        .bind(report.to_string())
+        .bind(at.timestamp_micros())
+        .bind(id.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed())?;
+        tx.commit().await.map_err(failed())?;
+        self.cut_log_of_writes().await?;
+        Ok(deleted_at.map(from_micros))
+    }
+
+    /// Pages that change are overwritten (`secure_delete`); this cuts off their older copies in the log of writes.
+    async fn cut_log_of_writes(&self) -> Result<(), CatalogError> {
+        for _ in 0..CHECKPOINT_TRIES {
+            let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(sql("cut off the log of writes"))?;
+            if busy == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(CHECKPOINT_PAUSE).await;
+        }
+        Err(CatalogError::LogInUse)
     }
 
     /// The uploads that a project's rows come from, in the order in which they landed: the committed ones, and those that

@@ -82,6 +82,7 @@ pub fn router(state: AppState) -> Router {
     let withdrawals = Router::new()
         .route("/v1/uploads/{id}", delete(withdraw::delete_upload))
         .route("/v1/uploads/{id}/restore", post(withdraw::restore_upload))
+        .route("/v1/uploads/{id}/purge", post(withdraw::purge_upload))
         .route("/v1/uploads/delete", post(withdraw::delete_uploads))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 

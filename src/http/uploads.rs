@@ -125,7 +125,7 @@ pub(super) async fn get_upload_file(
     PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let upload = find(&state, &principal, &id).await?;
+    let upload = find_kept(&state, &principal, &id).await?;
     download(&upload.file_name, move || state.ingest.original(&upload.id).map(Some)).await
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn get_rejected_rows(
     PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let upload = find(&state, &principal, &id).await?;
+    let upload = find_kept(&state, &principal, &id).await?;
     download("rejected.csv", move || state.ingest.rejected_rows(&upload.id)).await
 }
 
@@ -177,6 +177,16 @@ async fn find(state: &AppState, principal: &Principal, id: &UploadId) -> Result<
         Role::Admin => state.catalog.upload(id).await?,
     };
     upload.ok_or_else(Problem::not_found)
+}
+
+/// An upload of which the files are still there.
+async fn find_kept(state: &AppState, principal: &Principal, id: &UploadId) -> Result<UploadRecord, Problem> {
+    let upload = find(state, principal, id).await?;
+    if matches!(upload.status, UploadStatus::Purged | UploadStatus::Failed) {
+        Err(Problem::not_found())
+    } else {
+        Ok(upload)
+    }
 }
 
 /// Streams a kept CSV file; 404 where it is not there.

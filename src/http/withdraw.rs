@@ -4,7 +4,11 @@ use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
 use super::{Admin, AppState, JsonObject, NoParameters, PathName, Problem, uploads::upload_json};
-use crate::{error::ErrorKind, ids::UploadId, ingest::IngestError};
+use crate::{
+    error::ErrorKind,
+    ids::UploadId,
+    ingest::{IngestError, Purged},
+};
 
 /// Uploads that one request deletes at most.
 const MAX_UPLOADS: usize = 1000;
@@ -51,6 +55,17 @@ pub(super) async fn delete_uploads(
         })
         .collect();
     Ok(Json(json!({ "lake_version": deleted.lake_version, "uploads": uploads })))
+}
+
+/// `POST /v1/uploads/{id}/purge`: erases an upload that is out of the lake, for good.
+pub(super) async fn purge_upload(
+    _: Admin,
+    State(state): State<AppState>,
+    PathName(id): PathName<UploadId>,
+    _: NoParameters,
+) -> Result<Json<Value>, Problem> {
+    let Purged { upload, lake_files, set_aside } = state.ingest.purge(&id).await.map_err(of_one)?;
+    Ok(Json(json!({ "upload": upload_json(&upload), "lake_files_removed": lake_files, "files_set_aside": set_aside })))
 }
 
 /// The ids of a body. What is no id is no upload either, and is named with those.

@@ -42,6 +42,8 @@ pub enum IngestError {
         what: &'static str,
         uploads: Vec<(UploadId, UploadStatus)>,
     },
+    #[error("{upload} is {status}; only what is out of the lake can be erased: delete it first")]
+    NotDeleted { upload: UploadId, status: UploadStatus },
     #[error("the upload was stopped")]
     Stopped,
 }
@@ -74,7 +76,9 @@ impl IngestError {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted(_) => ErrorKind::Invalid,
-            Self::CurrencyChanged | Self::KeyInFlight | Self::WrongStatus { .. } => ErrorKind::Conflict,
+            Self::CurrencyChanged | Self::KeyInFlight | Self::WrongStatus { .. } | Self::NotDeleted { .. } => {
+                ErrorKind::Conflict
+            }
             Self::KeyReused => ErrorKind::Rejected,
             Self::NoUploads(_) => ErrorKind::NotFound,
             Self::Io { source, .. } => lake::io_kind(source),

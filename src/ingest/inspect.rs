@@ -23,7 +23,7 @@ pub async fn inspect_uploads(
         let page = catalog.uploads(&UploadFilter::default(), before.as_ref(), MAX_PAGE).await?;
         before = page.items.last().map(|last| last.id.clone());
         for record in page.items {
-            if matches!(record.status, UploadStatus::Receiving | UploadStatus::Failed) {
+            if matches!(record.status, UploadStatus::Receiving | UploadStatus::Failed | UploadStatus::Purged) {
                 continue;
             }
             let staged = catalog.staged_files(&record.id).await?;

@@ -15,6 +15,7 @@ mod idempotency;
 mod inspect;
 mod intake;
 mod manifest;
+mod purge;
 mod rebuild;
 mod rejected;
 mod repeats;
@@ -42,7 +43,7 @@ use self::{
     intake::Intake,
     manifest::Manifest,
 };
-pub use self::{error::IngestError, inspect::inspect_uploads, withdraw::Withdrawal};
+pub use self::{error::IngestError, inspect::inspect_uploads, purge::Purged, withdraw::Withdrawal};
 use crate::{
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,

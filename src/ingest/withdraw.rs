@@ -189,7 +189,7 @@ impl Ingest {
     }
 
     /// The uploads of these ids.
-    async fn records(&self, ids: &[UploadId]) -> Result<Vec<UploadRecord>, IngestError> {
+    pub(super) async fn records(&self, ids: &[UploadId]) -> Result<Vec<UploadRecord>, IngestError> {
         let uploads = self.catalog.uploads_of(ids).await?;
         let found: BTreeSet<&UploadId> = uploads.iter().map(|upload| &upload.id).collect();
         let missing: Vec<UploadId> = ids.iter().filter(|id| !found.contains(id)).cloned().collect();
@@ -206,6 +206,6 @@ impl Ingest {
     }
 }
 
-fn projects_of(uploads: &[UploadRecord]) -> BTreeSet<ProjectSlug> {
+pub(super) fn projects_of(uploads: &[UploadRecord]) -> BTreeSet<ProjectSlug> {
     uploads.iter().flat_map(|upload| upload.projects.iter().cloned()).collect()
 }

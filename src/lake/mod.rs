@@ -222,6 +222,11 @@ impl Lake {
         Ok(())
     }
 
+    /// How many files were set aside: see ARCHITECTURE.md.
+    pub fn set_aside(&self) -> io::Result<usize> {
+        set_aside::SetAside::beside(&self.root).count()
+    }
+
     /// Removes files that were placed for a change which no commit has.
     pub fn discard(&self, placed: &[LakeFile]) {
         discard(&self.root, placed);

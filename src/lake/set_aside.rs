@@ -18,8 +18,12 @@ impl SetAside {
         Self(root.with_file_name("set-aside"))
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.0
+    /// How many files are there.
+    pub(super) fn count(&self) -> io::Result<usize> {
+        match std::fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            other => Ok(other?.count()),
+        }
     }
 
     /// Moves a file there, under a name that is not taken. A file that is gone already is as good as moved.

@@ -14,6 +14,7 @@ mod harness;
 mod idempotency;
 mod metrics;
 mod projects;
+mod purge;
 mod refusals;
 mod server;
 mod tidy;

@@ -1,0 +1,97 @@
+//! Erasure by law: nothing of a purged upload is left in the data folder, and nobody else's rows are touched.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Answer, TestServer, Upload, file, run};
+
+const MARK: &str = "Xaverine Zwolinski";
+
+/// A payment of a customer of that name.
+fn of(name: &str, id: &str, amount: &str) -> String {
+    format!("2024-05-03T10:00:00,{id},00104,,C-{id},{name},,M-PESA,,{amount},,SUCCESS,,Kitobo")
+}
+
+/// The files below `folder` that hold the mark, as they are or unpacked.
+fn holding(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            let mut text = bytes.clone();
+            if path.extension().is_some_and(|extension| extension == "zst") {
+                zstd::Decoder::new(&bytes[..]).unwrap().read_to_end(&mut text).unwrap();
+            }
+            if path.extension().is_some_and(|extension| extension == "parquet")
+                && !path.to_str().unwrap().contains("_delta_log")
+            {
+                for batch in
+                    ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap().build().unwrap()
+                {
+                    text.extend(format!("{batch:?}").into_bytes());
+                }
+            }
+            if text.windows(MARK.len()).any(|window| window == MARK.as_bytes()) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+async fn post(server: &TestServer, path: &str) -> Answer {
+    Answer::of(server.admin().request(Method::POST, path).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    admin.make_project("kitobo").await;
+    admin.commit(&Upload::new("kitobo", file(&[of("Amina", "A1", "10")]))).await;
+    let marked = admin.commit(&Upload::new("kitobo", file(&[of(MARK, "A2", "20"), of(MARK, "A1", "11")]))).await;
+    // Its rows were materialised with others, so that earlier files hold them too; and a rejected file quotes the name.
+    admin.commit(&Upload::new("kitobo", file(&[of("Amina", "A1", "12"), of("Amina", "A3", "1")]))).await;
+    let rejected =
+        admin.upload(&Upload::new("kitobo", file(&[of("Amina", MARK, "x")])).with("dataset_name", "05_2024_B")).await;
+    rejected.assert_problem(422, "upload_rejected");
+    assert!(holding(server.folder.path()).len() >= 4);
+
+    let id = marked["id"].as_str().unwrap();
+    let path = format!("/v1/uploads/{id}/purge");
+    post(&server, &path).await.assert_problem(409, "upload");
+    let deleted = Answer::of(admin.request(Method::DELETE, &format!("/v1/uploads/{id}")).send().await.unwrap()).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text);
+    let purged = post(&server, &path).await;
+    assert_eq!((purged.status.as_u16(), &purged.body["upload"]["status"]), (200, &json!("purged")), "{}", purged.text);
+    assert!(purged.body["lake_files_removed"].as_u64().unwrap() >= 2, "{}", purged.text);
+    assert_eq!(post(&server, &path).await.status, 200, "again does no harm");
+    let refused = format!("/v1/uploads/{}/purge", rejected.body["upload_id"].as_str().unwrap());
+    assert_eq!(post(&server, &refused).await.status, 200);
+    assert_eq!(holding(server.folder.path()), Vec::<PathBuf>::new());
+
+    assert_eq!(admin.figures("revenue_over_time?grain=all", "revenue payments").await, ["13.0000 2"]);
+    let record = admin.get(&format!("/v1/uploads/{id}")).await.body;
+    assert_eq!((&record["status"], &record["counts"]["read"]), (&json!("purged"), &json!(2)));
+    admin.get(&format!("/v1/uploads/{id}/file")).await.assert_problem(404, "not_found");
+    post(&server, &format!("/v1/uploads/{id}/restore")).await.assert_problem(409, "upload");
+    let folder = server.folder.path();
+    let fsck = run(folder, &["fsck", "--data-dir", folder.to_str().unwrap()]);
+    assert_eq!(fsck.status.code(), Some(0), "{}", String::from_utf8_lossy(&fsck.stdout));
+    let server = server.restarted().await;
+    assert_eq!(holding(server.folder.path()), Vec::<PathBuf>::new());
+    assert_eq!(server.admin().figures("revenue_over_time?grain=all", "revenue payments").await, ["13.0000 2"]);
+}
