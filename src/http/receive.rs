@@ -358,6 +358,9 @@ impl From<IngestError> for Problem {
                 let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
                 Self::failure(error.kind(), "upload_status", &error).with("uploads", ids)
             }
+            IngestError::NotDeleted { upload, .. } => {
+                Self::failure(error.kind(), "upload_status", &error).with("uploads", vec![upload.as_str()])
+            }
             _ => Self::failure(error.kind(), "upload", &error),
         }
     }

@@ -72,7 +72,7 @@ async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() 
 
     let id = marked["id"].as_str().unwrap();
     let path = format!("/v1/uploads/{id}/purge");
-    post(&server, &path).await.assert_problem(409, "upload");
+    post(&server, &path).await.assert_problem(409, "upload_status");
     let deleted = Answer::of(admin.request(Method::DELETE, &format!("/v1/uploads/{id}")).send().await.unwrap()).await;
     assert_eq!(deleted.status, 200, "{}", deleted.text);
     let purged = post(&server, &path).await;
@@ -87,7 +87,7 @@ async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() 
     let record = admin.get(&format!("/v1/uploads/{id}")).await.body;
     assert_eq!((&record["status"], &record["counts"]["read"]), (&json!("purged"), &json!(2)));
     admin.get(&format!("/v1/uploads/{id}/file")).await.assert_problem(404, "not_found");
-    post(&server, &format!("/v1/uploads/{id}/restore")).await.assert_problem(409, "upload");
+    post(&server, &format!("/v1/uploads/{id}/restore")).await.assert_problem(409, "upload_status");
     let folder = server.folder.path();
     let fsck = run(folder, &["fsck", "--data-dir", folder.to_str().unwrap()]);
     assert_eq!(fsck.status.code(), Some(0), "{}", String::from_utf8_lossy(&fsck.stdout));
