@@ -254,7 +254,7 @@ mod tests {
         for (query, name) in
             [("site=%ff", "site"), ("a=1&site=x%C3", "site"), ("s%ffte=1", "s\u{fffd}te"), ("b%80", "b\u{fffd}")]
         {
-            let problem = format!("{:?}", Parameters::parse(query).unwrap_err());
+            let problem = format!("{:?}", Parameters::parse(query).err().unwrap());
             assert!(problem.contains("invalid_parameter") && problem.contains(name), "{problem}");
         }
         let mut fine = Parameters::parse("site=Caf%C3%A9+%EF%BF%BD&b=%&c=%4&d=%zz&e=é").unwrap();
