@@ -217,6 +217,26 @@ async fn places_and_rejected_rows_of_a_packed_file_are_those_of_its_csv() {
 }
 
 #[tokio::test]
+async fn rows_that_are_lost_are_made_again_from_packed_originals() {
+    let server = server().await;
+    for (name, text) in [(GZIP, file(&rows(0, 50))), (ZSTD, file(&rows(50, 50)))] {
+        server.admin().commit(&named(name, pack(name, &text).await)).await;
+    }
+    let server = server
+        .restarted_after(|folder| {
+            for upload in fs::read_dir(folder.join("uploads")).unwrap() {
+                fs::remove_dir_all(upload.unwrap().path().join("accepted")).unwrap();
+            }
+            stdout(&run(folder, &["rebuild", "--data-dir", folder.to_str().unwrap()]));
+        })
+        .await;
+    assert_eq!(revenue(&server).await, ["100.0000"]);
+    let folder = server.folder.path();
+    let findings = run(folder, &["fsck", "--data-dir", folder.to_str().unwrap()]);
+    assert_eq!(findings.status.code(), Some(0), "{}", String::from_utf8_lossy(&findings.stdout));
+}
+
+#[tokio::test]
 async fn a_packed_file_is_bounded_before_and_after_it_is_unpacked() {
     let text = file(&rows(0, 100));
     let limit = text.len() as u64;
