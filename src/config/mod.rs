@@ -50,6 +50,8 @@ pub struct HttpConfig {
 pub struct UploadConfig {
     /// Of the file as it comes, and of what it unpacks to.
     pub max_bytes: u64,
+    /// How many times its own size a packed file may unpack to, once that is a lot.
+    pub max_unpack_ratio: u64,
     pub max_rows: u64,
     pub max_row_bytes: usize,
     pub max_field_bytes: usize,

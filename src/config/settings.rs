@@ -81,6 +81,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.http.cors_origins, origins(t))),
     ("upload.max_bytes", Form::Size, "2GiB", "The most bytes of an uploaded file, packed or unpacked.",
         |c, t| set(&mut c.upload.max_bytes, size(t, 1 << 10..=1 << 40))),
+    ("upload.max_unpack_ratio", Form::Number, "200", "How many times its size a packed file may unpack to, beyond 64 MiB.",
+        |c, t| set(&mut c.upload.max_unpack_ratio, number(t, 1..=1_000_000))),
     ("upload.max_rows", Form::Number, "50000000", "The most rows of an uploaded file.",
         |c, t| set(&mut c.upload.max_rows, number(t, 1..=1_000_000_000))),
     ("upload.max_row_bytes", Form::Size, "1MiB", "The most bytes of one row.",

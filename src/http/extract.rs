@@ -1,11 +1,19 @@
 //! What requests bring, read so that every fault is a problem that names its place.
 
-use std::{error::Error, fmt::Display, str::FromStr};
+use std::{
+    error::Error,
+    fmt::{self, Display},
+    str::FromStr,
+};
 
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -35,12 +43,47 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             }
             unreadable_body(&rejection)
         })?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+        let Members(members) = serde_json::from_slice(&bytes).map_err(|error| {
             let detail = format!("the body is not a JSON object: {error}");
             Problem::new(ErrorKind::Invalid, "invalid_json", detail)
                 .with("line", error.line())
                 .with("column", error.column())
-        })
+        })?;
+        let mut object = Map::new();
+        for (key, value) in members {
+            if object.contains_key(&key) {
+                let key: String = key.chars().take(100).collect();
+                let detail = format!("the body has the key {key:?} more than once, and nothing says which one counts");
+                return Err(Problem::new(ErrorKind::Invalid, "repeated_key", detail).with("key", key));
+            }
+            object.insert(key, value);
+        }
+        Ok(Self(object))
+    }
+}
+
+/// The members of a JSON object as they stand there, also those that repeat a key: a map would keep the last one.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -94,6 +137,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 impl Parameters {
     /// What is written as a query string.
     pub fn parse(query: &str) -> Result<Self, Problem> {
+        refuse_other_encodings(query)?;
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(query.as_bytes()).into_owned().take(MAX_PARAMETERS + 1).collect();
         if pairs.len() > MAX_PARAMETERS {
@@ -153,6 +197,37 @@ impl Parameters {
     }
 }
 
+/// Refuses what is no text: taken for text, it would become the same replacement character as any other.
+fn refuse_other_encodings(query: &str) -> Result<(), Problem> {
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (percent_decoded(name), percent_decoded(value));
+        if std::str::from_utf8(&name).is_err() || std::str::from_utf8(&value).is_err() {
+            let name: String = String::from_utf8_lossy(&name).chars().take(100).collect();
+            return Err(invalid_parameter(&name, format!("{name} is not UTF-8; in a URL, é is written %C3%A9")));
+        }
+    }
+    Ok(())
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escaped = if *byte == b'%' { digit(at + 1).zip(digit(at + 2)) } else { None };
+        if let Some(byte) = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(*byte);
+            at += 1;
+        }
+    }
+    decoded
+}
+
 /// A parameter that is unknown, repeated or ill-typed.
 pub fn invalid_parameter(name: &str, detail: impl Into<String>) -> Problem {
     Problem::new(ErrorKind::Invalid, "invalid_parameter", detail).with("parameter", name)
@@ -169,6 +244,18 @@ mod tests {
         assert_eq!(parameters.take("cursor").unwrap(), None);
         let problem = format!("{:?}", parameters.finish().unwrap_err());
         assert!(problem.contains("did you mean cursor?"), "{problem}");
+    }
+
+    #[test]
+    fn a_parameter_that_is_no_text_is_refused_by_name() {
+        for (query, name) in
+            [("site=%ff", "site"), ("a=1&site=x%C3", "site"), ("s%ffte=1", "s\u{fffd}te"), ("b%80", "b\u{fffd}")]
+        {
+            let problem = format!("{:?}", Parameters::parse(query).err().unwrap());
+            assert!(problem.contains("invalid_parameter") && problem.contains(name), "{problem}");
+        }
+        let mut fine = Parameters::parse("site=Caf%C3%A9+%EF%BF%BD&b=%&c=%4&d=%zz&e=é").unwrap();
+        assert_eq!(fine.take("site").unwrap().as_deref(), Some("Café \u{fffd}"));
     }
 
     #[test]

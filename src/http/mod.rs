@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod connection;
+mod declared;
 mod extract;
 mod health;
 mod idempotency;

@@ -13,7 +13,7 @@ use axum::{
     Json,
     body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Admin, AppState, Parameters, Problem, idempotency, invalid_parameter, unreadable_body,
+    Admin, AppState, Parameters, Problem,
+    declared::Declared,
+    idempotency, invalid_parameter, unreadable_body,
     uploads::{rejected_rows_link, upload_json},
     withdraw::no_uploads,
 };
@@ -50,11 +52,10 @@ pub(super) async fn create_upload(
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
     let sender = Sender { key_prefix: principal.key_prefix, idempotency_key: idempotency::key_of(request.headers())? };
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if !content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")) {
-        refuse_packed(request.headers())?;
+    let declared = Declared::of(request.headers())?;
+    if declared != Declared::Form {
         refuse_too_large(&request, state.config.upload.max_bytes)?;
-        let upload = read_request(&state, &sender, parameters).await?;
+        let upload = read_request(&state, &sender, parameters, declared).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         return receive(&state, upload, body).await;
     }
@@ -71,7 +72,7 @@ pub(super) async fn create_upload(
         file_begun.store(true, Ordering::Relaxed);
         // What the URL says counts for a form too: a parameter is never silently without effect.
         let fields = [parameters.rest(), fields.as_slice()].concat();
-        let upload = read_request(state, sender, Parameters::of(fields)).await?;
+        let upload = read_request(state, sender, Parameters::of(fields), declared).await?;
         receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
@@ -87,16 +88,6 @@ pub(super) async fn create_upload(
 struct Sender {
     key_prefix: String,
     idempotency_key: Option<IdempotencyKey>,
-}
-
-/// A body in a content coding would be read as if its packed bytes were the file.
-fn refuse_packed(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Ok(());
-    }
-    let detail = "the body has a Content-Encoding; send the file as it is, without one";
-    Err(Problem::new(ErrorKind::UnsupportedType, "unsupported_type", detail))
 }
 
 /// A file that says beforehand that it is too large need not be sent.
@@ -199,14 +190,19 @@ fn broken_form(error: &(dyn Error + 'static)) -> Problem {
 }
 
 /// Checks what an upload says about itself, before a byte of its file is read.
-async fn read_request(state: &AppState, sender: &Sender, mut parameters: Parameters) -> Result<UploadRequest, Problem> {
+async fn read_request(
+    state: &AppState,
+    sender: &Sender,
+    mut parameters: Parameters,
+    declared: Declared,
+) -> Result<UploadRequest, Problem> {
     let slug = parameters.take("project")?;
     let dataset_name = parameters.take("dataset_name")?;
     let dataset_type = parameters.take("dataset_type")?.unwrap_or_else(|| definition::DATASET_TYPE.to_owned());
     let data_provider = parameters.take("data_provider")?.unwrap_or_else(|| DATA_PROVIDER.to_owned());
     let on_error = parameters.take_as::<OnError>("on_error")?.unwrap_or_default();
     let dry_run = parameters.take_as::<Flag>("dry_run")?.is_some_and(|flag| flag.0);
-    let file_name = parameters.take("file_name")?.unwrap_or_else(|| definition::FILE_NAME.to_owned());
+    let file_name = parameters.take("file_name")?;
     parameters.finish()?;
 
     let missing = |name: &str, what: &str| invalid_parameter(name, format!("{name} is missing: {what}"));
@@ -217,10 +213,7 @@ async fn read_request(state: &AppState, sender: &Sender, mut parameters: Paramet
     check_dataset_name(&dataset_name)?;
     expect("dataset_type", &dataset_type, definition::DATASET_TYPE)?;
     expect("data_provider", &data_provider, DATA_PROVIDER)?;
-    if file_name != definition::FILE_NAME {
-        let detail = format!("the file is named {file_name:?}; its name must be exactly {}", definition::FILE_NAME);
-        return Err(Problem::new(ErrorKind::Rejected, "wrong_file_name", detail));
-    }
+    let file_name = declared.file_name(file_name)?;
     let Sender { key_prefix, idempotency_key } = sender.clone();
     Ok(UploadRequest {
         project,
@@ -344,7 +337,9 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Self {
         match &error {
-            IngestError::TooLarge { .. } => Self::failure(error.kind(), "file_too_large", &error),
+            IngestError::TooLarge { .. } | IngestError::UnpacksTooLarge(_) => {
+                Self::failure(error.kind(), "file_too_large", &error)
+            }
             IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
             IngestError::Interrupted(source) => match late_part_in(source) {
                 Some(late) => invalid_parameter(&late.0, late.to_string()),

@@ -23,7 +23,7 @@ use crate::{
     catalog::{UploadFilter, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     lake,
-    payments::definition,
+    payments::{definition, packing::Packing},
 };
 
 /// Bytes of a download that are read at a time.
@@ -126,7 +126,8 @@ pub(super) async fn get_upload_file(
     _: NoParameters,
 ) -> Result<Response, Problem> {
     let upload = find_kept(&state, &principal, &id).await?;
-    download(&upload.file_name, move || state.ingest.original(&upload.id).map(Some)).await
+    let packing = Packing::of_file_name(&upload.file_name).unwrap_or_default();
+    download(&upload.file_name, packing, move || state.ingest.original(&upload.id).map(Some)).await
 }
 
 /// `GET /v1/uploads/{id}/rejected.csv`: the rejected rows with line, column, code and message.
@@ -137,7 +138,7 @@ pub(super) async fn get_rejected_rows(
     _: NoParameters,
 ) -> Result<Response, Problem> {
     let upload = find_kept(&state, &principal, &id).await?;
-    download("rejected.csv", move || state.ingest.rejected_rows(&upload.id)).await
+    download("rejected.csv", Packing::Plain, move || state.ingest.rejected_rows(&upload.id)).await
 }
 
 /// `GET /v1/templates/ELECTRICITY_PAYMENT.csv`.
@@ -189,9 +190,10 @@ async fn find_kept(state: &AppState, principal: &Principal, id: &UploadId) -> Re
     }
 }
 
-/// Streams a kept CSV file; 404 where it is not there.
+/// Streams a kept file; 404 where it is not there.
 async fn download<R: Read + Send + 'static>(
     name: &str,
+    packing: Packing,
     open: impl FnOnce() -> io::Result<Option<R>> + Send + 'static,
 ) -> Result<Response, Problem> {
     let failed = |error: io::Error| Problem::failure(lake::io_kind(&error), "upload", &error);
@@ -199,7 +201,7 @@ async fn download<R: Read + Send + 'static>(
     let reader = opened.map_err(failed)?.ok_or_else(Problem::not_found)?;
     let body = Body::from_stream(chunks(reader));
     let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (header::CONTENT_TYPE, packing.media_type().to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
     Ok((headers, body).into_response())
@@ -229,7 +231,8 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
-            let stalled = download("x.csv", || Ok(Some(io::repeat(b'x').take(16 << 20)))).await.unwrap();
+            let stalled =
+                download("x.csv", Packing::Plain, || Ok(Some(io::repeat(b'x').take(16 << 20)))).await.unwrap();
             let work = tokio::task::spawn_blocking(|| 7);
             assert_eq!(tokio::time::timeout(Duration::from_secs(20), work).await.unwrap().unwrap(), 7);
             let whole = axum::body::to_bytes(stalled.into_body(), usize::MAX).await.unwrap();
@@ -245,7 +248,7 @@ mod tests {
                 Err(io::Error::other("torn"))
             }
         }
-        let torn = download("x.csv", || Ok(Some((&b"half"[..]).chain(Broken)))).await.unwrap();
+        let torn = download("x.csv", Packing::Plain, || Ok(Some((&b"half"[..]).chain(Broken)))).await.unwrap();
         assert!(axum::body::to_bytes(torn.into_body(), usize::MAX).await.is_err());
     }
 }

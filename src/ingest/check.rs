@@ -1,6 +1,9 @@
 //! The check of one file: its bytes as they come → good rows, rejected rows, and a report on both. Blocks.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -21,8 +24,10 @@ use crate::{
         decoder::{DecodeError, DecodedBatch, Decoder, FileContext, RejectedRow, Summary},
         definition::Column,
         identity::{identities, payment_id},
+        packing::Packing,
         report::{RowError, Warning},
         reread::records_at,
+        unpack::{UnpackLimits, unpack},
     },
 };
 
@@ -75,9 +80,21 @@ impl GoodRows {
     }
 }
 
+/// How a file comes: packed or not, and what it may unpack to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) packing: Packing,
+    pub(super) unpacked: UnpackLimits,
+}
+
 /// Reads a file to its end, whatever is wrong with it, so that its original is kept whole.
-pub(super) fn check(mut intake: Intake, context: FileContext, folder: &Folder) -> Result<Checked, IngestError> {
-    let row_bytes = context.limits.row_bytes;
+pub(super) fn check(
+    mut intake: Intake,
+    form: Form,
+    context: FileContext,
+    folder: &Folder,
+) -> Result<Checked, IngestError> {
+    let original = OriginalFile { folder, packing: form.packing, row_bytes: context.limits.row_bytes };
     let mut reading = Reading {
         summary: Summary::default(),
         header: Vec::new(),
@@ -87,9 +104,9 @@ pub(super) fn check(mut intake: Intake, context: FileContext, folder: &Folder) -
         spool: Spool::new(&folder.spool()),
         repeats: RepeatFinder::new(folder.path()),
     };
-    let rejected = reading.decode(&mut intake, context, folder)?;
-    let original = intake.finish().map_err(IngestError::io("receiving the file"))?;
-    reading.finish(original, rejected, row_bytes, folder)
+    let rejected = reading.decode(unpack(&mut intake, form.packing, form.unpacked), context, folder)?;
+    let received = intake.finish().map_err(IngestError::receiving)?;
+    reading.finish(received, rejected, &original)
 }
 
 struct Reading {
@@ -103,13 +120,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn decode(
-        &mut self,
-        intake: &mut Intake,
-        context: FileContext,
-        folder: &Folder,
-    ) -> Result<RejectedFile, IngestError> {
-        let mut decoder = match Decoder::new(intake, context) {
+    fn decode(&mut self, input: impl Read, context: FileContext, folder: &Folder) -> Result<RejectedFile, IngestError> {
+        let mut decoder = match Decoder::new(input, context) {
             Ok(decoder) => decoder,
             Err(error) => {
                 self.stop(error)?;
@@ -159,7 +171,7 @@ impl Reading {
     /// Notes that the file cannot be read on. What says so stands first, because the rest follows from it.
     fn stop(&mut self, error: DecodeError) -> Result<(), IngestError> {
         match error {
-            DecodeError::Io(source) => Err(IngestError::Io { what: "receiving the file", source }),
+            DecodeError::Io(source) => Err(IngestError::receiving(source)),
             DecodeError::File(errors) => {
                 self.errors.splice(0..0, errors);
                 self.errors.truncate(ERRORS_IN_REPORT);
@@ -171,10 +183,9 @@ impl Reading {
 
     fn finish(
         self,
-        original: Original,
+        received: Original,
         mut rejected: RejectedFile,
-        row_bytes: usize,
-        folder: &Folder,
+        original: &OriginalFile<'_>,
     ) -> Result<Checked, IngestError> {
         let Self { summary, mut errors, mut unreadable, spool, repeats, .. } = self;
         let Repeats { mut duplicates, conflicts, too_many } = repeats.finish()?;
@@ -186,7 +197,7 @@ impl Reading {
             errors.insert(0, too_many_conflicts(&conflicts));
             unreadable = true;
         } else if !conflicts.is_empty() {
-            errors.extend(reject_conflicts(&conflicts, &mut rejected, row_bytes, folder)?);
+            errors.extend(reject_conflicts(&conflicts, &mut rejected, original)?);
             errors.sort_by_key(|error| error.byte);
             rejected_rows += conflicts.len() as u64;
         }
@@ -195,7 +206,7 @@ impl Reading {
             duplicates.insert(row);
         }
         Ok(Checked {
-            original,
+            original: received,
             read: summary.read,
             rejected: rejected_rows,
             repeated,
@@ -206,6 +217,13 @@ impl Reading {
             rows: GoodRows { spool, without: duplicates },
         })
     }
+}
+
+/// The original as it was kept, to be read again.
+struct OriginalFile<'a> {
+    folder: &'a Folder,
+    packing: Packing,
+    row_bytes: usize,
 }
 
 fn too_many_conflicts(conflicts: &[Conflict]) -> RowError {
@@ -227,11 +245,11 @@ fn too_many_conflicts(conflicts: &[Conflict]) -> RowError {
 fn reject_conflicts(
     conflicts: &[Conflict],
     rejected: &mut RejectedFile,
-    row_bytes: usize,
-    folder: &Folder,
+    original: &OriginalFile<'_>,
 ) -> Result<Vec<RowError>, IngestError> {
     let failed = IngestError::io("reading the original again");
-    let original = File::open(folder.original()).and_then(zstd::Decoder::new).map_err(&failed)?;
+    let kept = File::open(original.folder.original()).and_then(zstd::Decoder::new).map_err(&failed)?;
+    let text = unpack(BufReader::new(kept), original.packing, UnpackLimits::NONE);
     let wanted: Vec<u64> = conflicts.iter().map(|conflict| conflict.byte).collect();
     let mut errors = Vec::new();
     let each = |index: usize, fields: Vec<String>| {
@@ -251,8 +269,8 @@ fn reject_conflicts(
             errors.push(error.clone());
         }
         let row = RejectedRow { line: conflict.line, byte: conflict.byte, fields, errors: vec![error] };
-        rejected.push(&row).map_err(DecodeError::Io)
+        rejected.push(&row).map_err(DecodeError::from)
     };
-    records_at(original, row_bytes, &wanted, each).map_err(|error| failed(io::Error::other(error)))?;
+    records_at(text, original.row_bytes, &wanted, each).map_err(|error| failed(io::Error::other(error)))?;
     Ok(errors)
 }

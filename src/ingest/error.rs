@@ -7,14 +7,17 @@ use crate::{
     error::ErrorKind,
     ids::UploadId,
     lake::{self, Finding, LakeError},
+    payments::unpack::UnpackError,
 };
 
 /// Why an upload came to no answer of its own. A file that is refused for its content is not an error: see [`Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    #[error("the file has more than {limit} bytes; split it, by month for example")]
+    #[error("the file has more than {limit} bytes (upload.max_bytes); split it, by month for example")]
     TooLarge { limit: u64 },
-    #[error("{limit} uploads are under way, which is the limit")]
+    #[error(transparent)]
+    UnpacksTooLarge(UnpackError),
+    #[error("{limit} uploads are under way, which is the limit (upload.concurrency)")]
     Busy { limit: usize },
     #[error("the file did not arrive whole")]
     Interrupted(#[source] io::Error),
@@ -70,10 +73,18 @@ impl IngestError {
         move |source| Self::Io { what, source }
     }
 
+    /// What ended the reading of a file: that it did not come, or that it unpacks to more than it may.
+    pub(super) fn receiving(source: io::Error) -> Self {
+        match source.downcast() {
+            Ok(error) => Self::UnpacksTooLarge(error),
+            Err(source) => Self::Io { what: "receiving the file", source },
+        }
+    }
+
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::UnpacksTooLarge(_) => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted(_) => ErrorKind::Invalid,
             Self::CurrencyChanged | Self::KeyInFlight | Self::WrongStatus { .. } | Self::NotDeleted { .. } => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! uploads/<id>/upload.json                             what it was told about its file
-//! uploads/<id>/original.csv.zst                        the file byte for byte
+//! uploads/<id>/original.csv.zst                        the file byte for byte, in zstd; also one that came packed
 //! uploads/<id>/rejected.csv.zst                        its rejected rows, where there are any
 //! uploads/<id>/accepted/<project>/<month>-<n>.parquet  its good rows, sorted
 //! ```

@@ -1,8 +1,8 @@
-//! The bytes of an upload on their way in: counted, hashed and kept compressed while the decoder reads them.
+//! The bytes of an upload on their way in: counted, hashed and kept as they come, while the decoder reads them.
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufRead, BufWriter, Read, Write},
     path::Path,
     sync::mpsc::{self, SyncSender},
     thread::{self, JoinHandle},
@@ -54,11 +54,11 @@ impl Intake {
     }
 }
 
-impl Read for Intake {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Intake {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
             match self.chunks.blocking_recv() {
-                None => return Ok(0),
+                None => break,
                 Some(chunk) => self.current = chunk?,
             }
             if self.keep.send(self.current.clone()).is_err() {
@@ -66,8 +66,20 @@ impl Read for Intake {
                 join(self.keeper.take())?;
             }
         }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.current.advance(count);
+    }
+}
+
+impl Read for Intake {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let waiting = self.fill_buf()?;
+        let count = buffer.len().min(waiting.len());
+        buffer[..count].copy_from_slice(&waiting[..count]);
+        self.consume(count);
         Ok(count)
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     payments::{
         dataset_name,
         decoder::{FileContext, Limits},
+        packing::Packing,
     },
 };
 
@@ -57,6 +58,11 @@ impl Manifest {
             not_after_micros: (self.received_at + CLOCK_TOLERANCE).timestamp_micros(),
             limits,
         }
+    }
+
+    /// How the file is packed.
+    pub(super) fn packing(&self) -> Packing {
+        Packing::of_file_name(&self.file_name).unwrap_or_default()
     }
 
     pub(super) fn write(&self, folder: &Folder) -> io::Result<()> {

@@ -37,7 +37,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    check::Checked,
+    check::{Checked, Form},
     folder::Folder,
     idempotency::{KeyInFlight, KeysInFlight},
     intake::Intake,
@@ -49,7 +49,7 @@ use crate::{
     config::UploadConfig,
     ids::{IdempotencyKey, UploadId},
     lake::{Finding, Lake},
-    payments::decoder::Limits,
+    payments::{decoder::Limits, unpack::UnpackLimits},
 };
 
 /// Chunks of a body that wait for the decoder at most.
@@ -62,6 +62,7 @@ pub struct UploadRequest {
     pub dataset_name: String,
     pub dataset_type: String,
     pub data_provider: String,
+    /// It says how the file is packed: see [`Packing::of_file_name`].
     pub file_name: String,
     pub on_error: OnError,
     /// Check and report, and keep nothing.
@@ -124,7 +125,7 @@ impl Ingest {
         Ok(ingest)
     }
 
-    /// Takes in one file. `body` is its bytes; an error in it is the sender's.
+    /// Takes in one file. `body` is its bytes, packed as its name says; an error in it is the sender's.
     ///
     /// Once the file is received, the rest goes on even if the caller stops waiting, so that an upload never ends half way
     /// between the catalogue and the lake.
@@ -191,6 +192,8 @@ impl Ingest {
             rows: self.config.max_rows,
         };
         let manifest = Manifest::of(request, record);
+        let unpacked = UnpackLimits { bytes: self.config.max_bytes, ratio: self.config.max_unpack_ratio };
+        let form = Form { packing: manifest.packing(), unpacked };
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
         // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
         let work = work.clone();
@@ -198,7 +201,7 @@ impl Ingest {
             manifest.write(&work.folder).map_err(IngestError::io("keeping what the upload was told"))?;
             let intake =
                 Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, manifest.context(limits), &work.folder)
+            check::check(intake, form, manifest.context(limits), &work.folder)
         });
         let sent = self.send(body, chunks).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;
@@ -206,7 +209,7 @@ impl Ingest {
         sent.and(checked)
     }
 
-    /// Passes the body on, and counts it.
+    /// Passes the body on, and counts it: packed or not, it has a limit before anything is made of it.
     async fn send(
         &self,
         body: impl Stream<Item = io::Result<Bytes>>,

@@ -12,14 +12,19 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    CHUNKS_WAITING, Ingest, IngestError, blocking, check, folder::Folder, intake::Intake, manifest::Manifest, stage,
+    CHUNKS_WAITING, Ingest, IngestError, blocking,
+    check::{self, Form},
+    folder::Folder,
+    intake::Intake,
+    manifest::Manifest,
+    stage,
 };
 use crate::{
     catalog::{LedgerStaged, UploadRecord},
     durable,
     ids::{ChangeId, ProjectSlug},
     lake::{self, Change, ChangeKind, Finding, StagedFile, Written},
-    payments::decoder::Limits,
+    payments::{decoder::Limits, unpack::UnpackLimits},
 };
 
 /// What the ledger is told of an upload's staged files, which are in its folder.
@@ -139,7 +144,8 @@ impl Ingest {
             let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
             let reader = thread::spawn(move || send_all(original, &chunks));
             let intake = Intake::new(queue, &work.original()).map_err(IngestError::io("reading the original"))?;
-            let checked = check::check(intake, manifest.context(Limits::LARGEST), &work)?;
+            let form = Form { packing: manifest.packing(), unpacked: UnpackLimits::NONE };
+            let checked = check::check(intake, form, manifest.context(Limits::LARGEST), &work)?;
             reader.join().map_err(|_| IngestError::Stopped)?;
             let staged = stage::stage(checked.rows.into_batches()?, &work, &of)?;
             Ok((work, checked.original.sha256, staged))

@@ -1,5 +1,7 @@
 //! The report of an upload: what its owner reads, and what the catalogue keeps.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::check::Checked;
@@ -8,6 +10,7 @@ use crate::{lake::Placement, payments::report::Counts};
 /// The report of an upload, as the API answers it and the catalogue keeps it.
 pub(super) struct Report {
     pub(super) counts: Counts,
+    /// In which the file has rows, or had one until it was corrected.
     pub(super) months: Vec<String>,
     warnings: serde_json::Value,
     errors: serde_json::Value,
@@ -33,6 +36,9 @@ impl Report {
         self.counts.corrected = placement.corrected;
         self.counts.accepted = placement.new + placement.corrected;
         self.counts.duplicate += placement.duplicate;
+        let left = placement.left.iter().map(ToString::to_string);
+        let months: BTreeSet<String> = self.months.drain(..).chain(left).collect();
+        self.months = months.into_iter().collect();
     }
 
     pub(super) fn to_json(&self) -> serde_json::Value {

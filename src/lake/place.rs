@@ -2,7 +2,7 @@
 //! are materialised because of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::Arc,
 };
@@ -46,6 +46,8 @@ pub struct Placement {
     pub duplicate: u64,
     /// Rows that go, with none of their payment ID in their place.
     pub withdrawn: u64,
+    /// Months in which an earlier row stood that is corrected, whichever month the later one is in.
+    pub left: BTreeSet<Month>,
 }
 
 /// Places the staged files of an upload, which is the change `change`, into `project`, as `snapshot` has it. The caller holds the project's lock.
@@ -72,6 +74,7 @@ pub fn place(
     let (duplicate, corrected) = collisions.counts();
     let mut placement = Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() };
 
+    placement.left = months_left(&existing, &collisions);
     let coming = staged.iter().enumerate().map(|(index, file)| {
         let rows = collisions.duplicates.get(&index).map_or(Wanted::All, Wanted::Except);
         Coming { file, rows }
@@ -98,7 +101,13 @@ pub fn count(
     });
     let collisions = Collisions::find(root, &existing, identified)?;
     let (duplicate, corrected) = collisions.counts();
-    Ok(Placement { new: rows - duplicate - corrected, corrected, duplicate, ..Placement::default() })
+    let left = months_left(&existing, &collisions);
+    Ok(Placement { new: rows - duplicate - corrected, corrected, duplicate, left, ..Placement::default() })
+}
+
+/// The months of the files of which a row is replaced.
+fn months_left(existing: &[Arc<LakeFile>], collisions: &Collisions) -> BTreeSet<Month> {
+    existing.iter().filter(|file| collisions.replaced.contains_key(&file.path)).map(|file| file.month).collect()
 }
 
 /// The identities of staged rows, batch by batch.

@@ -1,7 +1,9 @@
 //! The decoder: the bytes of a payment file → batches of typed columns and the rows that are refused.
 //!
 //! Every record of the file comes out exactly once: as a row of a batch's `payments`, or as one of its `rejected`. Where
-//! that cannot be promised, because the file cannot be read on, the file as a whole is refused.
+//! that cannot be promised, because the file cannot be read on, the file as a whole is refused. A record without any value,
+//! such as the `,,,,` that a spreadsheet leaves below its last row, says nothing and is passed over as a blank line is;
+//! a warning counts them.
 
 use std::io::{self, Read};
 
@@ -9,9 +11,11 @@ use arrow::array::RecordBatch;
 
 use super::{
     header::Layout,
+    packing::Packing,
     records::{Record, RecordError, Records},
     report::{RowError, Warning, code},
     row::RowDecoder,
+    unpack::UnpackError,
 };
 use crate::ids::UploadId;
 
@@ -64,7 +68,7 @@ pub struct FileContext {
 pub enum DecodeError {
     /// The input failed (or, a defect of ours, the columns did not fit together).
     #[error("reading the file failed")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// The file as a whole is refused, and why: all that is wrong with its header, or what stops the reading.
     #[error("the file is refused: {}", .0.first().map_or("", |error| error.message.as_str()))]
     File(Vec<RowError>),
@@ -98,10 +102,10 @@ pub struct DecodedBatch {
 /// What a file came to, once it is read to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Records, the header and blank lines aside.
+    /// Records, the header and what is blank aside.
     pub read: u64,
     pub rejected: u64,
-    /// About accepted rows only.
+    /// About accepted rows, and those that are blank.
     pub warnings: Vec<Warning>,
 }
 
@@ -112,6 +116,8 @@ pub struct Decoder<R: Read> {
     limits: Limits,
     read: u64,
     rejected: u64,
+    /// The warning about records without any value, once there is one.
+    blank: Option<Warning>,
     /// What ended the reading, held back until what came before it is given out.
     ended_by: Option<DecodeError>,
 }
@@ -126,7 +132,7 @@ impl<R: Read> Decoder<R> {
         let mut records = Records::new(input, limits.row_bytes);
         let start = records.peek()?;
         if let Some((code, message)) = foreign(start) {
-            return Err(refused(1, 0, code, message.to_owned()));
+            return Err(refused(1, 0, code, message));
         }
         // The byte order mark; offsets count it.
         if start.starts_with(b"\xef\xbb\xbf") {
@@ -137,7 +143,8 @@ impl<R: Read> Decoder<R> {
             return Err(refused(1, 0, code::EMPTY_FILE, message));
         };
         let layout = Layout::read(&header).map_err(DecodeError::File)?;
-        Ok(Self { records, rows: RowDecoder::new(layout, context), limits, read: 0, rejected: 0, ended_by: None })
+        let rows = RowDecoder::new(layout, context);
+        Ok(Self { records, rows, limits, read: 0, rejected: 0, blank: None, ended_by: None })
     }
 
     /// The file's own header row, in order.
@@ -165,8 +172,12 @@ impl<R: Read> Decoder<R> {
                     break;
                 }
             };
+            if is_blank(&record) {
+                self.blank.get_or_insert_with(|| blank_rows_from(record.line)).count += 1;
+                continue;
+            }
             if self.read == self.limits.rows {
-                let message = format!("the file has more than {} rows; split it", self.limits.rows);
+                let message = format!("the file has more than {} rows (upload.max_rows); split it", self.limits.rows);
                 self.ended_by = Some(refused(record.line, record.byte, code::TOO_MANY_ROWS, message));
                 break;
             }
@@ -202,17 +213,45 @@ impl<R: Read> Decoder<R> {
 
     /// What the file came to, up to where it was read.
     pub fn finish(self) -> Summary {
-        Summary { read: self.read, rejected: self.rejected, warnings: self.rows.warnings.into_list() }
+        let warnings = self.rows.warnings.into_list().into_iter().chain(self.blank).collect();
+        Summary { read: self.read, rejected: self.rejected, warnings }
     }
 }
 
 impl From<RecordError> for DecodeError {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::Io(error) => Self::Io(error),
+            RecordError::Io(error) => error.into(),
             RecordError::Malformed(error) => Self::File(vec![*error]),
         }
     }
+}
+
+impl From<io::Error> for DecodeError {
+    /// What is wrong with a packed file is the file's fault, although it is found while reading.
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<UnpackError>() {
+            Ok(UnpackError::File(error)) => Self::File(vec![*error]),
+            Ok(other) => Self::Io(io::Error::other(other)),
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Whether no field of a record has a value: it is spaces and commas.
+fn is_blank(record: &Record<'_>) -> bool {
+    match record.bytes() {
+        // Nearly every record starts with a value, and is told by its first byte.
+        [first, ..] if first.is_ascii_graphic() && !matches!(first, b',' | b'"') => false,
+        _ if record.has_fault() => false,
+        _ => record.text().is_some_and(|text| (0..record.len()).all(|field| text.field(field).trim().is_empty())),
+    }
+}
+
+fn blank_rows_from(line: u64) -> Warning {
+    let message = "this row has no value at all, as rows below the end of a spreadsheet have; it is passed over";
+    let (code, message) = (code::BLANK_ROW.to_owned(), message.to_owned());
+    Warning { code, column: None, value: None, count: 0, line, message }
 }
 
 fn reject(record: &Record<'_>, errors: Vec<RowError>) -> RejectedRow {
@@ -228,18 +267,22 @@ fn refused(line: u64, byte: u64, code: &str, message: String) -> DecodeError {
 }
 
 /// What a file is that is no UTF-8 text at all, by its first bytes.
-fn foreign(start: &[u8]) -> Option<(&'static str, &'static str)> {
+fn foreign(start: &[u8]) -> Option<(&'static str, String)> {
     let sample = &start[..start.len().min(64)];
     let nul_at = |parity: usize| sample.iter().skip(parity).step_by(2).all(|byte| *byte == 0);
     let wide = sample.len() >= 4 && (nul_at(0) || nul_at(1));
     if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") || wide {
-        return Some((code::UTF16, "the file is UTF-16 (\"Unicode text\"); save it as \"CSV UTF-8\""));
+        return Some((code::UTF16, "the file is UTF-16 (\"Unicode text\"); save it as \"CSV UTF-8\"".to_owned()));
     }
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xd0\xcf\x11\xe0") {
-        return Some((code::NOT_CSV, "the file is a spreadsheet or a zip archive; save the sheet as \"CSV UTF-8\""));
+        let message = "the file is a spreadsheet or a zip archive; save the sheet as \"CSV UTF-8\"";
+        return Some((code::NOT_CSV, message.to_owned()));
     }
-    if start.starts_with(b"\x1f\x8b") || start.starts_with(b"\x28\xb5\x2f\xfd") {
-        return Some((code::NOT_CSV, "the file is compressed; unpack it and send the CSV itself"));
-    }
-    None
+    let packing = Packing::of_content(start)?;
+    let (what, name) = (packing.name(), packing.file_name());
+    let message = format!(
+        "this is {what} where the CSV should be: a file that is packed with {what} is named {name} (for a plain body: \
+         file_name={name} in the URL), and is packed once"
+    );
+    Some((code::WRONG_PACKING, message))
 }

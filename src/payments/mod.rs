@@ -7,12 +7,14 @@ pub mod decoder;
 pub mod definition;
 mod header;
 pub mod identity;
+pub mod packing;
 mod records;
 pub mod report;
 pub mod reread;
 mod row;
 pub mod schema;
 pub mod timestamp;
+pub mod unpack;
 mod warnings;
 pub mod words;
 

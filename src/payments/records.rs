@@ -221,7 +221,7 @@ impl<R: Read> Records<R> {
         let hint = quote.map_or_else(String::new, |(_, breaks)| {
             format!("; a quote that opens on line {} is not closed by then", self.line + breaks)
         });
-        let message = format!("the row is longer than {} bytes{hint}", self.row_bytes);
+        let message = format!("the row is longer than {} bytes (upload.max_row_bytes){hint}", self.row_bytes);
         malformed(code::ROW_TOO_LONG, self.line, self.byte, message)
     }
 

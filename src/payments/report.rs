@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How many records a file had and what became of them: `read = accepted + duplicate + rejected` and
-/// `accepted = new + corrected`, to the row. The header and blank lines are not records.
+/// `accepted = new + corrected`, to the row. The header is not a record, nor is a line without a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub read: u64,
@@ -17,9 +17,9 @@ pub struct Counts {
 /// Why a record was not accepted, or a whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowError {
-    /// The line of the file on which the record starts; the header is line 1.
+    /// The line of the file, unpacked, on which the record starts; the header is line 1.
     pub line: u64,
-    /// The offset in the file, in bytes from 0, of the value, or of the record where no single value is at fault.
+    /// The offset in the file, unpacked, in bytes from 0, of the value, or of the record where no single value is at fault.
     pub byte: u64,
     /// The header of the column at fault, where one is.
     pub column: Option<String>,
@@ -64,6 +64,11 @@ pub mod code {
     pub const NO_ROWS: &str = "no_rows";
     pub const UTF16: &str = "utf16";
     pub const NOT_CSV: &str = "not_csv";
+    pub const WRONG_PACKING: &str = "wrong_packing";
+    pub const PACKED_CUT_OFF: &str = "packed_cut_off";
+    pub const PACKED_DAMAGED: &str = "packed_damaged";
+    pub const PACKED_TRAILING: &str = "packed_trailing";
+    pub const PACKED_WINDOW: &str = "packed_window";
     pub const WRONG_DELIMITER: &str = "wrong_delimiter";
     pub const CR_LINE_ENDS: &str = "cr_line_ends";
     pub const UNTERMINATED_QUOTE: &str = "unterminated_quote";
@@ -110,6 +115,8 @@ pub mod code {
     pub const PADDED_VALUE: &str = "padded_value";
     pub const FORMULA_TEXT: &str = "formula_text";
     pub const SOURCE_IGNORED: &str = "source_ignored";
+    // A warning about what is no row.
+    pub const BLANK_ROW: &str = "blank_row";
 }
 
 #[cfg(test)]

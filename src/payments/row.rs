@@ -107,7 +107,8 @@ impl RowDecoder {
                 );
             }
             if bytes.len() > self.limits.field_bytes {
-                let message = format!("the value is longer than {} bytes", self.limits.field_bytes);
+                let message =
+                    format!("the value is longer than {} bytes (upload.max_field_bytes)", self.limits.field_bytes);
                 push(code::FIELD_TOO_LONG, &message);
             }
         }

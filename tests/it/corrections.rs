@@ -67,11 +67,15 @@ async fn a_correction_into_another_month_leaves_the_old_one_without_the_row() {
     let admin = server.admin();
     admin.commit(&upload(&[row("A1", "100"), row("A2", "10")])).await;
     let report = admin.commit(&upload(&[paid("A1", "2024-06-01T00:00:00", "100", "SUCCESS"), row("A3", "1")])).await;
-    assert_eq!(counts(&report), [2, 1, 1, 0, 0]);
+    assert_eq!((counts(&report), &report["months"]), ([2, 1, 1, 0, 0], &json!(["2024-05", "2024-06"])));
     assert_eq!(by_month(&server).await, ["2024-05-01 11.0000 2", "2024-06-01 100.0000 1"]);
     // The last row of a month takes its partition along.
-    let report = admin.commit(&upload(&[paid("A1", "2024-07-01T00:00:00", "100", "SUCCESS")])).await;
-    assert_eq!((counts(&report), &report["months"]), ([1, 0, 1, 0, 0], &json!(["2024-07"])));
+    let last = upload(&[paid("A1", "2024-07-01T00:00:00", "100", "SUCCESS")]);
+    let tried = admin.upload(&last.clone().with("dry_run", "true")).await.body;
+    let report = admin.commit(&last).await;
+    for report in [&tried, &report] {
+        assert_eq!((counts(report), &report["months"]), ([1, 0, 1, 0, 0], &json!(["2024-06", "2024-07"])));
+    }
     assert_eq!(by_month(&server).await, ["2024-05-01 11.0000 2", "2024-07-01 100.0000 1"]);
     assert!(server.lake.snapshot().partition(&"kitobo".parse().unwrap(), "2024-06".parse().unwrap()).is_empty());
     let server = server.restarted().await;

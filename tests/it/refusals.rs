@@ -43,12 +43,39 @@ async fn a_form_whose_file_is_over_the_limit_is_answered() {
 }
 
 #[tokio::test]
-async fn a_packed_body_is_refused_as_such_and_not_read_as_a_file() {
+async fn a_body_of_another_type_or_coding_is_refused_before_it_is_read() {
     let server = TestServer::start().await;
     server.admin().make_project("hill").await;
-    let request = server.admin().request(Method::PUT, "/v1/uploads?project=hill&dataset_name=01_2024_Hill");
-    let request = request.header("content-encoding", "gzip").body(vec![0x1f, 0x8b, 8, 0]);
-    Answer::of(request.send().await.unwrap()).await.assert_problem(415, "unsupported_type");
+    for (name, value, told) in [
+        ("content-encoding", "br", "gzip or zstd"),
+        ("content-type", "application/json", "text/csv"),
+        ("content-type", "text/csv; charset=windows-1252", "CSV UTF-8"),
+    ] {
+        let request = server.admin().request(Method::PUT, "/v1/uploads?project=hill&dataset_name=01_2024_Hill");
+        let answer = Answer::of(request.header(name, value).body(vec![b'x'; LARGE]).send().await.unwrap()).await;
+        answer.assert_problem(415, "unsupported_type");
+        assert!(answer.body["detail"].as_str().unwrap().contains(told), "{}", answer.text);
+    }
+    assert_eq!(server.admin().get("/v1/uploads").await.body["uploads"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_no_text_and_a_key_that_repeats_are_refused_by_name() {
+    let server = TestServer::start().await;
+    for path in ["/v1/metrics/revenue_per_site?site=%ff", "/v1/uploads?site=a%C3", "/v1/projects/a?site=%80"] {
+        let answer = server.admin().get(path).await;
+        answer.assert_problem(400, "invalid_parameter");
+        assert_eq!(answer.body["parameter"], "site", "{path}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("UTF-8"), "{}", answer.text);
+    }
+    let twice = r#"{"slug": "hill", "name": "Hill", "kind": "mini_grid", "currency": "KES", "name": "Hull",
+                    "time_zone": "Africa/Nairobi", "country": "KE"}"#;
+    let request = server.admin().request(Method::POST, "/v1/projects").header("content-type", "application/json");
+    let answer = Answer::of(request.body(twice).send().await.unwrap()).await;
+    answer.assert_problem(400, "repeated_key");
+    assert_eq!(answer.body["key"], "name");
+    assert!(answer.body["detail"].as_str().unwrap().contains("\"name\""), "{}", answer.text);
+    assert_eq!(server.admin().get("/v1/projects").await.body["projects"], serde_json::json!([]));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod files;
 mod identities;
+mod packed;
 mod properties;
 mod rows;
 
