@@ -5,6 +5,7 @@
 
 mod answers;
 mod cli;
+mod client_commands;
 mod clients;
 mod corrections;
 mod damage;
@@ -13,6 +14,7 @@ mod deletions;
 mod harness;
 mod idempotency;
 mod metrics;
+mod offline_check;
 mod projects;
 mod purge;
 mod refusals;
