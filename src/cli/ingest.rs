@@ -61,7 +61,7 @@ impl Flags {
         let mut worst: Option<ErrorKind> = None;
         for (at, file) in self.files.iter().enumerate() {
             let Err(failure) = self.ingest(&client, file, json).await else { continue };
-            let (failure, kind) = (failure.about(file), failure.kind());
+            let (kind, failure) = (failure.kind(), failure.about(file));
             if self.files.len() == 1 {
                 return Err(failure);
             }

@@ -7,10 +7,16 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::table::clean;
+
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Clones are the same bar. It is cleared when it is dropped.
+const OF_KNOWN_SIZE: &str = "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}";
+const OF_ANY_SIZE: &str = "{prefix} {spinner} {bytes}, {bytes_per_sec} {msg}";
+const WAITING: &str = "{prefix} {spinner} {bytes} {msg}";
+
+/// Clones are the same bar.
 #[derive(Clone)]
 pub(super) struct Progress(ProgressBar);
 
@@ -20,14 +26,11 @@ impl Progress {
         if !wanted || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());
-        bar.set_style(style(match bytes {
-            Some(_) => "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}",
-            None => "{prefix} {spinner} {bytes}, {bytes_per_sec} {msg}",
-        }));
-        bar.set_prefix(super::table::clean(name).into_owned());
-        bar.enable_steady_tick(TICK);
-        Self(bar)
+        let progress = Self(ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()));
+        progress.show_bytes();
+        progress.0.set_prefix(clean(name).into_owned());
+        progress.0.enable_steady_tick(TICK);
+        progress
     }
 
     pub(super) fn advance(&self, bytes: usize) {
@@ -36,18 +39,23 @@ impl Progress {
 
     /// All bytes are through, and somebody else is at work now.
     pub(super) fn wait_for(&self, what: &'static str) {
-        self.0.set_style(style("{prefix} {spinner} {bytes} {msg}"));
+        self.0.set_style(style(WAITING));
         self.0.set_message(what);
     }
 
     /// The file is sent from its start again.
     pub(super) fn restart(&self, why: &'static str) {
         self.0.reset();
+        self.show_bytes();
         self.0.set_message(why);
     }
 
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+
+    fn show_bytes(&self) {
+        self.0.set_style(style(if self.0.length().is_some() { OF_KNOWN_SIZE } else { OF_ANY_SIZE }));
     }
 }
 
