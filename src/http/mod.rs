@@ -6,6 +6,7 @@ mod connection;
 mod extract;
 mod health;
 mod idempotency;
+mod linger;
 mod metrics;
 mod middleware;
 mod page;
