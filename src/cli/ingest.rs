@@ -16,7 +16,7 @@ use super::{
     report::{ERRORS_SHOWN, Report},
     source::{Opened, Source},
 };
-use crate::{catalog::OnError, error::ErrorKind};
+use crate::{catalog::OnError, error::ErrorKind, ids::IdempotencyKey};
 
 #[derive(Args)]
 pub(super) struct Flags {
@@ -38,7 +38,7 @@ pub(super) struct Flags {
     /// A name for this upload that the server knows again, so that it lands once however often it is sent. A new one is made
     /// for each file unless it is given.
     #[arg(long, value_name = "TEXT")]
-    idempotency_key: Option<String>,
+    idempotency_key: Option<IdempotencyKey>,
     /// Say nothing of what went well.
     #[arg(long)]
     quiet: bool,
@@ -162,8 +162,8 @@ impl Flags {
 
     /// The key that makes one of several tries; a dry run needs none, because it leaves nothing.
     fn key_of_upload(&self) -> Option<String> {
-        let new = || uuid::Uuid::now_v7().to_string();
-        self.idempotency_key.clone().or_else(|| (!self.dry_run).then(new))
+        let given = self.idempotency_key.as_ref().map(|key| key.as_str().to_owned());
+        given.or_else(|| (!self.dry_run).then(|| uuid::Uuid::now_v7().to_string()))
     }
 }
 

@@ -327,6 +327,27 @@ async fn uploads_are_deleted_and_restored_by_what_the_api_says() {
 }
 
 #[tokio::test]
+async fn deleted_uploads_leave_the_figures_and_come_back() {
+    let server = server_with_project().await;
+    let admin = server.admin();
+    let first = admin.commit(&Upload::new("kitobo", file(&[row("A1", "5")]))).await;
+    let second = admin.commit(&Upload::new("kitobo", file(&[row("A2", "7")]))).await;
+    let (first, second) = (first["id"].as_str().unwrap(), second["id"].as_str().unwrap());
+    let revenue = || admin.figures("revenue_per_site?project=kitobo", "revenue");
+    assert_eq!(revenue().await, ["12.0000"]);
+    let deleted = stdout(&on(&server, &["uploads", "delete", first, "--yes", "--json"]).await);
+    assert_eq!(serde_json::from_str::<Value>(&deleted).unwrap()["status"], "deleted");
+    assert_eq!(revenue().await, ["7.0000"]);
+    stdout(&on(&server, &["uploads", "restore", first]).await);
+    assert_eq!(revenue().await, ["12.0000"]);
+    let told = stdout(&on(&server, &["uploads", "delete", first, second, "--yes"]).await);
+    assert_eq!(told, format!("{first} is deleted\n{second} is deleted\n"));
+    assert_eq!(revenue().await.len(), 0);
+    let absent = format!("upl_{}", "0".repeat(32));
+    failed(&on(&server, &["uploads", "restore", &absent]).await, 3);
+}
+
+#[tokio::test]
 async fn uploads_are_listed_shown_and_fetched_byte_for_byte() {
     let server = server_with_project().await;
     let admin = server.admin();
