@@ -252,5 +252,14 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(ErrorKind::Unavailable, &format!("cannot write to {}: {error}", path.display()))
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    let kind = match error.kind() {
+        // Another path would do.
+        NotFound | PermissionDenied | IsADirectory | NotADirectory => ErrorKind::Invalid,
+        io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+        _ => ErrorKind::Unavailable,
+    };
+    // A temporary file's own name is nobody's business.
+    let cause = error.get_ref().and_then(|error| error.source()).map_or_else(|| error.to_string(), ToString::to_string);
+    Failure::new(kind, &format!("cannot write to {}: {cause}", path.display()))
 }

@@ -74,9 +74,10 @@ impl Flags {
         let mut query = self.query()?;
         let asked = if form == Form::Table { "json" } else { form.name() };
         query.push(("format".to_owned(), asked.to_owned()));
+        // Before the question, so that nothing is computed for a place that is none.
+        let mut sink = Sink::open(self.output.as_deref())?;
         let response = client.get(&["metrics", metric], &query).await?;
         let truncated = response.headers().contains_key("x-wattlake-truncated");
-        let mut sink = Sink::open(self.output.as_deref())?;
         if form != Form::Table {
             client.save(response, sink).await?;
             // JSON says so itself.

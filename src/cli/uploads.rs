@@ -81,12 +81,12 @@ impl Action {
                 if json { say_json(&upload) } else { show(&client, &upload) }
             }
             Self::File { id, output } => {
-                let response = client.get(&["uploads", id.as_str(), "file"], &[]).await?;
-                client.save(response, Sink::open(output.as_deref())?).await
+                let sink = Sink::open(output.as_deref())?;
+                client.save(client.get(&["uploads", id.as_str(), "file"], &[]).await?, sink).await
             }
             Self::Rejected { id, output } => {
-                let response = client.get(&["uploads", id.as_str(), "rejected.csv"], &[]).await?;
-                client.save(response, Sink::open(output.as_deref())?).await
+                let sink = Sink::open(output.as_deref())?;
+                client.save(client.get(&["uploads", id.as_str(), "rejected.csv"], &[]).await?, sink).await
             }
             Self::Delete { ids, yes } => {
                 if yes || confirmed(&ids)? {

@@ -404,6 +404,7 @@ async fn a_metric_is_asked_for_in_each_form() {
     stdout(&on(&server, &[&query[..], &["--output", path]].concat()).await);
     assert!(std::fs::read(path).unwrap().starts_with(b"PAR1"), "by its name");
 
+    failed(&on(&server, &with(&["--output", "no/such/folder/a.csv"])).await, 2);
     let told = failed(&on(&server, &with(&["--grain", "day"])).await, 2);
     assert!(told.contains("grain") && told.contains("revenue_per_site takes"), "{told}");
     let told = failed(&on(&server, &["query", "revenue_per_sites"]).await, 3);
