@@ -1,8 +1,11 @@
 //! The kinds of failure that a caller can tell apart. Each module's own error says what went wrong and keeps its
 //! source; its `kind()` says which of these it is, and only this file maps a kind to a status and an exit code.
 
+use serde::Serialize;
+
 /// What a caller can do about a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request is malformed: a parameter, a body, a value.
     Invalid,
@@ -55,6 +58,27 @@ impl ErrorKind {
         }
     }
 
+    /// What an answer of that status is, to who asked: the way back of [`Self::http_status`]. Statuses that a server of ours
+    /// does not answer, such as those of a proxy, are the nearest kind.
+    #[must_use]
+    pub fn of_http_status(status: u16) -> Self {
+        match status {
+            401 => Self::Unauthenticated,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            413 => Self::TooLarge,
+            415 => Self::UnsupportedType,
+            422 => Self::Rejected,
+            429 => Self::Busy,
+            408 | 504 => Self::Timeout,
+            502 | 503 => Self::Unavailable,
+            507 => Self::StorageFull,
+            500.. => Self::Internal,
+            _ => Self::Invalid,
+        }
+    }
+
     /// The process's exit code: 1 for a refusal, 2 for a wrong request, 3 and up for what is not the caller's doing.
     #[must_use]
     pub fn exit_code(self) -> u8 {
@@ -67,5 +91,34 @@ impl ErrorKind {
             Self::Busy | Self::Timeout | Self::Unavailable | Self::StorageFull => 6,
             Self::Internal => 70,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_comes_back_from_its_status() {
+        use ErrorKind as Kind;
+        for kind in [
+            Kind::Invalid,
+            Kind::Unauthenticated,
+            Kind::Forbidden,
+            Kind::NotFound,
+            Kind::Conflict,
+            Kind::TooLarge,
+            Kind::UnsupportedType,
+            Kind::Rejected,
+            Kind::Busy,
+            Kind::Timeout,
+            Kind::StorageFull,
+            Kind::Unavailable,
+            Kind::Internal,
+        ] {
+            assert_eq!(Kind::of_http_status(kind.http_status()), kind);
+        }
+        assert_eq!(Kind::of_http_status(431), Kind::Invalid);
+        assert_eq!(Kind::of_http_status(502), Kind::Unavailable);
     }
 }

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use wattlake::cli::{Command, run};
-
 fn main() -> ExitCode {
-    run(Command::parse())
+    wattlake::cli::run(std::env::args_os())
 }

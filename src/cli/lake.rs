@@ -13,19 +13,13 @@ use crate::{
     config::Config,
     error::ErrorKind,
     ids::ProjectSlug,
-    ingest::{Ingest, IngestError, inspect_uploads},
+    ingest::{Ingest, inspect_uploads},
     lake::{Finding, Lake, LakeError},
     server,
 };
 
 impl From<LakeError> for Failure {
     fn from(error: LakeError) -> Self {
-        Self::of(error.kind(), &error)
-    }
-}
-
-impl From<IngestError> for Failure {
-    fn from(error: IngestError) -> Self {
         Self::of(error.kind(), &error)
     }
 }

@@ -1,16 +1,26 @@
 //! The command line: what to run, and how failures are told. One file a group of commands.
 
+mod check;
+mod client;
+mod ingest;
 mod keys;
 mod lake;
 mod output;
+mod progress;
 mod projects;
+mod query;
+mod report;
 mod serve;
 mod settings;
+mod source;
+mod table;
+mod uploads;
 
-use std::{path::Path, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use client::ClientFlags;
 pub use output::Failure;
 use settings::{DataFlags, ServerFlags};
 
@@ -26,6 +36,9 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "wattlake", version)]
 pub struct Command {
+    /// Answer in JSON, for scripts; a failure is one line of JSON on stderr.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     action: Action,
 }
@@ -50,6 +63,19 @@ enum Action {
         #[command(subcommand)]
         action: projects::Action,
     },
+    /// Send files of payments to a server, and say what became of them.
+    Ingest(ingest::Flags),
+    /// Check a file as an upload would be, without a server.
+    Check(check::Flags),
+    /// Ask a server for the figures of a metric, or which metrics there are.
+    Query(query::Flags),
+    /// List, show, fetch, delete and restore a server's uploads.
+    Uploads {
+        #[command(flatten)]
+        client: ClientFlags,
+        #[command(subcommand)]
+        action: uploads::Action,
+    },
     /// Compare everything that is stored with what was written, and change nothing; exit code 1 where something is wrong.
     Fsck {
         #[command(flatten)]
@@ -65,21 +91,40 @@ enum Action {
     },
 }
 
-/// Runs a command to its end.
+/// Runs the command that the arguments say, the program's name before them, to its end.
 #[must_use]
-pub fn run(command: Command) -> ExitCode {
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = match Command::try_parse_from(&arguments) {
+        Ok(command) => command,
+        // Help and the version are no failures.
+        Err(error) if error.use_stderr() && asks_for_json(&arguments) => return wrong_usage(&error).tell(true),
+        Err(error) => error.exit(),
+    };
+    let json = command.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::of(ErrorKind::Unavailable, &error).tell(),
+        Err(error) => return Failure::of(ErrorKind::Unavailable, &error).tell(json),
     };
-    match runtime.block_on(command.action.run()) {
+    match runtime.block_on(command.action.run(json)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
+        Err(failure) => failure.tell(json),
     }
 }
 
+/// Whether `--json` is among arguments that could not be understood.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+}
+
+fn wrong_usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let lines = text.trim_start_matches("error: ").lines().map(str::trim).filter(|line| !line.is_empty());
+    Failure::new(ErrorKind::Invalid, &lines.collect::<Vec<_>>().join("\n"))
+}
+
 impl Action {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self, json: bool) -> Result<(), Failure> {
         match self {
             Self::Serve(flags) => serve::run(flags).await,
             Self::Demo(flags) => match flags.load_for_demo()? {
@@ -91,27 +136,31 @@ impl Action {
             },
             Self::Keys { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
-                action.run(&catalog, data.json).await?;
+                action.run(&catalog, json).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Projects { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
-                action.run(&catalog, data.json).await?;
+                action.run(&catalog, json).await?;
                 catalog.close().await;
                 Ok(())
             }
+            Self::Ingest(flags) => flags.run(json).await,
+            Self::Check(flags) => flags.run(json).await,
+            Self::Query(flags) => flags.run(json).await,
+            Self::Uploads { client, action } => action.run(&client, json).await,
             Self::Fsck { data } => {
                 let folder = data.data_dir()?;
                 let catalog = open_catalog(&folder, true).await?;
-                let sound = lake::fsck(&folder, &catalog, data.json).await;
+                let sound = lake::fsck(&folder, &catalog, json).await;
                 catalog.close().await;
                 sound
             }
             Self::Rebuild { data, projects } => {
                 let config = data.settings()?;
                 open_catalog(&config.data_dir, true).await?.close().await;
-                lake::rebuild(config, projects, data.json).await
+                lake::rebuild(config, projects, json).await
             }
         }
     }

@@ -51,9 +51,6 @@ pub(super) struct DataFlags {
     /// A TOML file of settings; ./wattlake.toml where it is there.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Answer in JSON, for scripts.
-    #[arg(long, global = true)]
-    pub(super) json: bool,
 }
 
 impl DataFlags {

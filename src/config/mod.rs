@@ -3,11 +3,13 @@
 //! Defaults, then the TOML file, then `WATTLAKE_*` variables, then flags: the later wins. Every setting has all of
 //! these forms, and one entry in the table of `settings.rs` makes them.
 
+mod client;
 mod settings;
 mod sources;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use client::ClientConfig;
 pub use settings::{SETTINGS, Setting};
 pub use sources::{ConfigError, Effective, Sources, environment};
 

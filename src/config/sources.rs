@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, SETTINGS, settings::Form};
+use super::{Config, SETTINGS, client::CLIENT_VARIABLES, settings::Form};
 use crate::nearest::nearest;
 
 /// The variable that names the TOML file; the flag is `--config`.
@@ -18,7 +18,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// A setting that cannot be used; the message says which, where it came from and what is allowed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(super) String);
 
 /// What the process was given, before it is checked.
 #[derive(Debug, Default)]
@@ -61,6 +61,7 @@ impl Sources {
             .collect();
         let named = self.file.take().or_else(|| self.variables.remove(FILE_VARIABLE).map(PathBuf::from));
         self.variables.remove(FILE_VARIABLE);
+        self.variables.retain(|name, _| !CLIENT_VARIABLES.contains(&name.as_str()));
         let here = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file());
         if let Some(path) = named.or_else(here) {
             for (key, value) in read_file(&path)? {
@@ -212,6 +213,8 @@ mod tests {
         };
         let message = wrong(variables(&[("WATTLAKE_HTTP_HEADERS_TIMEOUT", "1")]), None);
         assert!(message.ends_with("did you mean WATTLAKE_HTTP_HEADER_TIMEOUT_S?"), "{message}");
+        let clients = variables(&[("WATTLAKE_SERVER", "http://a"), ("WATTLAKE_KEY", "wl_a")]);
+        assert!(Sources { variables: clients, ..Sources::default() }.load().is_ok(), "a client's are no settings");
         let message = wrong(BTreeMap::new(), Some(&file("[upload]\nmax_byte = 1")));
         assert!(message.ends_with("there is no setting upload.max_byte; did you mean upload.max_bytes?"), "{message}");
         let message = wrong(BTreeMap::new(), Some(&file("listen = [")));

@@ -26,6 +26,7 @@ use super::{
     Problem,
     body::{Counted, IdleTimeout, OnBodyEnd},
     idempotency::REPLAYED,
+    linger::Lingering,
 };
 use crate::error::ErrorKind;
 
@@ -139,9 +140,9 @@ pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, 
     })
 }
 
-/// Gives up a body that stops coming.
+/// Gives up a body that stops coming, and takes what is left of one that is refused before its end.
 pub(super) async fn limit_idle_body(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    next.run(request.map(|body| Body::new(IdleTimeout::new(body, limit)))).await
+    next.run(request.map(|body| Body::new(Lingering::new(Body::new(IdleTimeout::new(body, limit)))))).await
 }
 
 /// A panic is our defect; its text may quote data, so it goes to the log alone.

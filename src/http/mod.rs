@@ -7,6 +7,7 @@ mod declared;
 mod extract;
 mod health;
 mod idempotency;
+mod linger;
 mod metrics;
 mod middleware;
 mod page;

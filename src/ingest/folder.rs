@@ -30,6 +30,11 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// A folder that is there and is somebody else's to remove.
+    pub(super) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The folder of an upload that is kept.
     pub(super) fn kept(data_dir: &Path, id: &UploadId) -> Self {
         Self(data_dir.join("uploads").join(id.as_str()))

@@ -55,7 +55,7 @@ impl Manifest {
             default_site: self.default_site.clone(),
             currency: self.currency.clone(),
             upload_id: self.upload.clone(),
-            not_after_micros: (self.received_at + CLOCK_TOLERANCE).timestamp_micros(),
+            not_after_micros: not_after_micros(self.received_at),
             limits,
         }
     }
@@ -81,6 +81,11 @@ impl Manifest {
     fn sha256(&self) -> io::Result<String> {
         Ok(hex::encode(Sha256::digest(serde_json::to_vec(self)?)))
     }
+}
+
+/// The last instant that a payment of a file may have that came at `received_at`.
+pub(super) fn not_after_micros(received_at: DateTime<Utc>) -> i64 {
+    (received_at + CLOCK_TOLERANCE).timestamp_micros()
 }
 
 /// A manifest and the hash of its own JSON.

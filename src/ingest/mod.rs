@@ -15,6 +15,7 @@ mod idempotency;
 mod inspect;
 mod intake;
 mod manifest;
+mod offline;
 mod purge;
 mod rebuild;
 mod rejected;
@@ -43,13 +44,19 @@ use self::{
     intake::Intake,
     manifest::Manifest,
 };
-pub use self::{error::IngestError, inspect::inspect_uploads, purge::Purged, withdraw::Withdrawal};
+pub use self::{
+    error::IngestError,
+    inspect::inspect_uploads,
+    offline::{FileCheck, check_file},
+    purge::Purged,
+    withdraw::Withdrawal,
+};
 use crate::{
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
     ids::{IdempotencyKey, UploadId},
     lake::{Finding, Lake},
-    payments::{decoder::Limits, unpack::UnpackLimits},
+    payments::{decoder::Limits, packing::Packing, unpack::UnpackLimits},
 };
 
 /// Chunks of a body that wait for the decoder at most.
@@ -186,14 +193,9 @@ impl Ingest {
         work: &Arc<Work>,
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
-        let limits = Limits {
-            row_bytes: self.config.max_row_bytes,
-            field_bytes: self.config.max_field_bytes,
-            rows: self.config.max_rows,
-        };
+        let limits = limits(&self.config);
         let manifest = Manifest::of(request, record);
-        let unpacked = UnpackLimits { bytes: self.config.max_bytes, ratio: self.config.max_unpack_ratio };
-        let form = Form { packing: manifest.packing(), unpacked };
+        let form = form(&self.config, manifest.packing());
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
         // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
         let work = work.clone();
@@ -203,40 +205,10 @@ impl Ingest {
                 Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
             check::check(intake, form, manifest.context(limits), &work.folder)
         });
-        let sent = self.send(body, chunks).await;
+        let sent = send(body, chunks, self.config.max_bytes).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;
         // What stopped the sending explains more than what the reader made of it.
         sent.and(checked)
-    }
-
-    /// Passes the body on, and counts it: packed or not, it has a limit before anything is made of it.
-    async fn send(
-        &self,
-        body: impl Stream<Item = io::Result<Bytes>>,
-        chunks: mpsc::Sender<io::Result<Bytes>>,
-    ) -> Result<(), IngestError> {
-        let mut body = std::pin::pin!(body);
-        let mut bytes = 0;
-        while let Some(chunk) = body.next().await {
-            let stopped = match chunk {
-                Ok(chunk) => {
-                    bytes += chunk.len() as u64;
-                    if bytes <= self.config.max_bytes {
-                        // A closed queue means that the check failed; it says why.
-                        if chunks.send(Ok(chunk)).await.is_err() {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    IngestError::TooLarge { limit: self.config.max_bytes }
-                }
-                Err(error) => IngestError::Interrupted(error),
-            };
-            // Without it, the file would look as if it ended here.
-            let _ = chunks.send(Err(io::Error::from(io::ErrorKind::ConnectionAborted))).await;
-            return Err(stopped);
-        }
-        Ok(())
     }
 
     /// The kept original of an upload, byte for byte as it came. Blocks while it is read.
@@ -256,6 +228,44 @@ impl Ingest {
 
 fn open_original(folder: &Folder) -> io::Result<impl io::Read + Send + use<>> {
     zstd::Decoder::new(File::open(folder.original())?)
+}
+
+/// Passes a body on to its check, and counts it.
+async fn send(
+    body: impl Stream<Item = io::Result<Bytes>>,
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    max_bytes: u64,
+) -> Result<(), IngestError> {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = 0;
+    while let Some(chunk) = body.next().await {
+        let stopped = match chunk {
+            Ok(chunk) => {
+                bytes += chunk.len() as u64;
+                if bytes <= max_bytes {
+                    // A closed queue means that the check failed; it says why.
+                    if chunks.send(Ok(chunk)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                IngestError::TooLarge { limit: max_bytes }
+            }
+            Err(error) => IngestError::Interrupted(error),
+        };
+        // Without it, the file would look as if it ended here.
+        let _ = chunks.send(Err(io::Error::from(io::ErrorKind::ConnectionAborted))).await;
+        return Err(stopped);
+    }
+    Ok(())
+}
+
+fn form(config: &UploadConfig, packing: Packing) -> Form {
+    Form { packing, unpacked: UnpackLimits { bytes: config.max_bytes, ratio: config.max_unpack_ratio } }
+}
+
+fn limits(config: &UploadConfig) -> Limits {
+    Limits { row_bytes: config.max_row_bytes, field_bytes: config.max_field_bytes, rows: config.max_rows }
 }
 
 /// An upload under way: its folder, of which what was not kept is removed however the upload ends, its place among those

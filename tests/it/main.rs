@@ -5,6 +5,7 @@
 
 mod answers;
 mod cli;
+mod client_commands;
 mod clients;
 mod corrections;
 mod damage;
@@ -14,6 +15,7 @@ mod harness;
 mod idempotency;
 mod limits;
 mod metrics;
+mod offline_check;
 mod packed_uploads;
 mod projects;
 mod purge;
