@@ -8,6 +8,7 @@ mod lake;
 mod output;
 mod progress;
 mod projects;
+mod purge;
 mod query;
 mod report;
 mod serve;
@@ -76,6 +77,8 @@ enum Action {
         #[command(subcommand)]
         action: uploads::Action,
     },
+    /// Erase deleted uploads for good, as laws on personal data ask for.
+    Purge(purge::Flags),
     /// Compare everything that is stored with what was written, and change nothing; exit code 1 where something is wrong.
     Fsck {
         #[command(flatten)]
@@ -150,6 +153,7 @@ impl Action {
             Self::Check(flags) => flags.run(json).await,
             Self::Query(flags) => flags.run(json).await,
             Self::Uploads { client, action } => action.run(&client, json).await,
+            Self::Purge(flags) => flags.run(json).await,
             Self::Fsck { data } => {
                 let folder = data.data_dir()?;
                 let catalog = open_catalog(&folder, true).await?;

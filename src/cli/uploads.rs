@@ -89,7 +89,7 @@ impl Action {
                 client.save(client.get(&["uploads", id.as_str(), "rejected.csv"], &[]).await?, sink).await
             }
             Self::Delete { ids, yes } => {
-                if yes || confirmed(&ids)? {
+                if yes || confirmed("Delete", &ids, "Their rows leave the figures.")? {
                     delete(&client, &ids, json).await
                 } else {
                     Err(Failure::new(ErrorKind::Invalid, "nothing was deleted"))
@@ -197,10 +197,10 @@ async fn delete(client: &Client, ids: &[UploadId], json: bool) -> Result<(), Fai
     say(&lines.join("\n"))
 }
 
-/// Asks whoever sits at the terminal.
-fn confirmed(ids: &[UploadId]) -> Result<bool, Failure> {
+/// Asks whoever sits at the terminal whether to do something, such as `Delete`, with uploads.
+pub(super) fn confirmed(verb: &str, ids: &[UploadId], warning: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        let message = "nobody is there to be asked whether to delete; --yes says so";
+        let message = "nobody is there to be asked whether to go on; --yes says so";
         return Err(Failure::new(ErrorKind::Invalid, message));
     }
     let what = match ids {
@@ -208,7 +208,7 @@ fn confirmed(ids: &[UploadId]) -> Result<bool, Failure> {
         ids => format!("{} uploads", ids.len()),
     };
     let mut answer = String::new();
-    let asked = write!(io::stderr().lock(), "Delete {what}? Their rows leave the figures. [y/N] ")
+    let asked = write!(io::stderr().lock(), "{verb} {what}? {warning} [y/N] ")
         .and_then(|()| io::stdin().read_line(&mut answer));
     asked.map_err(|error| Failure::of(ErrorKind::Unavailable, &error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -4,13 +4,14 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    process::Output,
 };
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, TestServer, Upload, file, run};
+use crate::harness::{Answer, TestServer, Upload, file, run, stdout};
 
 const MARK: &str = "Xaverine Zwolinski";
 
@@ -56,6 +57,13 @@ async fn post(server: &TestServer, path: &str) -> Answer {
     Answer::of(server.admin().request(Method::POST, path).send().await.unwrap()).await
 }
 
+/// Runs the command on a thread of its own, while this test's server answers it.
+async fn run_beside(folder: &Path, arguments: &[&str]) -> Output {
+    let (folder, arguments) = (folder.to_owned(), arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let work = move || run(&folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
 #[tokio::test]
 async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() {
     let server = TestServer::start().await;
@@ -79,8 +87,12 @@ async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() 
     assert_eq!((purged.status.as_u16(), &purged.body["upload"]["status"]), (200, &json!("purged")), "{}", purged.text);
     assert!(purged.body["lake_files_removed"].as_u64().unwrap() >= 2, "{}", purged.text);
     assert_eq!(post(&server, &path).await.status, 200, "again does no harm");
-    let refused = format!("/v1/uploads/{}/purge", rejected.body["upload_id"].as_str().unwrap());
-    assert_eq!(post(&server, &refused).await.status, 200);
+    let refused = rejected.body["upload_id"].as_str().unwrap().to_owned();
+    let arguments = ["purge", &refused, "--server", &server.address, "--key", &server.admin.secret];
+    let unasked = run_beside(server.folder.path(), &arguments).await;
+    assert_eq!(unasked.status.code(), Some(2), "nobody is there to be asked");
+    let erased = run_beside(server.folder.path(), &[&arguments[..], &["--yes"]].concat()).await;
+    assert!(stdout(&erased).contains(&format!("{refused} is erased")));
     assert_eq!(holding(server.folder.path()), Vec::<PathBuf>::new());
 
     assert_eq!(admin.figures("revenue_over_time?grain=all", "revenue payments").await, ["13.0000 2"]);
