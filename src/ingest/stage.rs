@@ -79,7 +79,7 @@ fn write_jobs(
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { month, number, batches }) = job else { return written };
         if let Ok(files) = &mut written {
-            match lake::write(&folder.accepted(project, month, number), &batches) {
+            match lake::write(&folder.accepted(project, month, number), batches) {
                 Ok(file) => files.push(StagedFile { month, file }),
                 Err(error) => written = Err(error.into()),
             }
@@ -119,14 +119,23 @@ fn split(
 
 /// The rows of each month of a batch, in their order.
 fn by_month(batch: &RecordBatch) -> Result<Vec<(Month, RecordBatch)>, IngestError> {
-    let mut months: BTreeMap<Month, Vec<u32>> = BTreeMap::new();
-    for (row, month) in (0..).zip(months_of_rows(batch)?) {
-        months.entry(month).or_default().push(row);
+    let mut months: BTreeMap<Month, Vec<Range<u32>>> = BTreeMap::new();
+    let mut rows = (0..).zip(months_of_rows(batch)?).peekable();
+    while let Some((first, month)) = rows.next() {
+        let mut last = first;
+        while let Some((row, _)) = rows.next_if(|(_, next)| *next == month) {
+            last = row;
+        }
+        months.entry(month).or_default().push(first..last + 1);
     }
-    if months.len() == 1 {
-        return Ok(months.into_keys().map(|month| (month, batch.clone())).collect());
-    }
-    let part = |(month, rows)| Ok((month, take_record_batch(batch, &UInt32Array::from(rows))?));
+    let part = |(month, ranges): (Month, Vec<Range<u32>>)| match ranges.as_slice() {
+        // Rows that are lent hold on to the whole batch, so that they are copied where they are few of it.
+        [rows] if rows.len() * 2 >= batch.num_rows() => Ok((month, batch.slice(rows.start as usize, rows.len()))),
+        _ => {
+            let rows: UInt32Array = ranges.into_iter().flatten().collect();
+            Ok((month, take_record_batch(batch, &rows)?))
+        }
+    };
     months.into_iter().map(part).collect()
 }
 

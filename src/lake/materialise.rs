@@ -79,18 +79,18 @@ impl Output<'_> {
                     batch = kept(&batch, first_row, without)?;
                 }
                 if !waiting.has_room_for(&batch) {
-                    self.write(&waiting.take())?;
+                    self.write(waiting.take())?;
                 }
                 waiting.push(batch);
             }
         }
         match waiting.take() {
             rest if rest.is_empty() => Ok(()),
-            rest => self.write(&rest),
+            rest => self.write(rest),
         }
     }
 
-    fn write(&mut self, batches: &[RecordBatch]) -> Result<(), LakeError> {
+    fn write(&mut self, batches: Vec<RecordBatch>) -> Result<(), LakeError> {
         let path = self.names.next(self.project, self.month);
         let target = self.root.join(&path);
         let written = file::write(&target, batches)?;

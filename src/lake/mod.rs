@@ -16,6 +16,7 @@ mod row_set;
 pub mod scan;
 mod set_aside;
 pub mod snapshot;
+mod sorted;
 mod store;
 mod verify;
 
