@@ -15,7 +15,7 @@ use std::{
 use super::{IngestError, folder};
 use crate::{lake::RowSet, payments::identity::Identity};
 
-/// Records in memory at most: 64 MiB of them.
+/// Records in memory at most: 48 MiB of them.
 const ROWS_IN_MEMORY: usize = 1 << 20;
 
 /// Conflicting rows that are told one by one; a file with more of them is not a file of payments.
@@ -27,42 +27,45 @@ pub(super) struct RowKey {
     id: u128,
     /// Rows of one ID come in the order of the file.
     line: u64,
-    content: u128,
+    content: u64,
     byte: u64,
-    /// The row's number among the accepted rows, from 0; none for a row that is rejected for another fault.
-    row: Option<u64>,
+    /// The row's number among the accepted rows, from 0; [`NO_ROW`] for a row that is rejected for another fault.
+    row: u64,
 }
 
-const KEY_BYTES: usize = 56;
+const KEY_BYTES: usize = 48;
 const NO_ROW: u64 = u64::MAX;
 
 impl RowKey {
     /// A row that is good in itself.
     pub(super) fn accepted(identity: Identity, row: u64, line: u64, byte: u64) -> Self {
-        Self { id: identity.id, content: identity.content, line, byte, row: Some(row) }
+        Self { id: identity.id, content: identity.content, line, byte, row }
     }
 
     /// A row that is at fault, but says its ID: another row of that ID contradicts it.
     pub(super) fn rejected(id: u128, line: u64, byte: u64) -> Self {
         // No row has the content of another's line.
-        Self { id, content: u128::MAX - u128::from(line), line, byte, row: None }
+        Self { id, content: u64::MAX - line, line, byte, row: NO_ROW }
     }
 
     fn to_bytes(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
         bytes[..16].copy_from_slice(&self.id.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.content.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.row.unwrap_or(NO_ROW).to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.line.to_le_bytes());
-        bytes[48..].copy_from_slice(&self.byte.to_le_bytes());
+        for (at, part) in (16..).step_by(8).zip([self.content, self.row, self.line, self.byte]) {
+            bytes[at..at + 8].copy_from_slice(&part.to_le_bytes());
+        }
         bytes
     }
 
     fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
-        let wide = |at: usize| u128::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        let row = Some(long(32)).filter(|row| *row != NO_ROW);
-        Self { id: wide(0), content: wide(16), row, line: long(40), byte: long(48) }
+        let id = u128::from_le_bytes(std::array::from_fn(|i| bytes[i]));
+        Self { id, content: long(16), row: long(24), line: long(32), byte: long(40) }
+    }
+
+    /// The row's number, where it is an accepted one.
+    fn accepted_row(&self) -> Option<u64> {
+        (self.row != NO_ROW).then_some(self.row)
     }
 }
 
@@ -126,6 +129,9 @@ impl RepeatFinder {
     /// Looks at all rows, grouped by ID.
     pub(super) fn finish(mut self) -> Result<Repeats, IngestError> {
         let failed = IngestError::io("sorting IDs");
+        if self.runs.is_empty() {
+            self.memory = perhaps_repeated(&self.memory);
+        }
         self.memory.sort_unstable();
         let mut repeats = Repeats::default();
         let mut group: Option<Group> = None;
@@ -143,6 +149,16 @@ impl RepeatFinder {
         repeats.conflicts.sort_unstable_by_key(|conflict| conflict.row);
         Ok(repeats)
     }
+}
+
+/// The rows whose ID another may have. Half of its hash tells nearly all others apart, and sorts in a fifth of the time
+/// that whole rows take.
+fn perhaps_repeated(keys: &[RowKey]) -> Vec<RowKey> {
+    let half = |id: u128| u64::try_from(id >> 64).unwrap_or_default();
+    let mut halves: Vec<(u64, usize)> = keys.iter().enumerate().map(|(at, key)| (half(key.id), at)).collect();
+    halves.sort_unstable();
+    let alike = halves.chunk_by(|a, b| a.0 == b.0).filter(|alike| alike.len() > 1);
+    alike.flatten().map(|(_, at)| keys[*at]).collect()
 }
 
 /// The rows of one ID, in the order of the file.
@@ -170,7 +186,7 @@ impl Group {
             self.rest.push(key);
         } else if self.different.is_some() {
             self.too_many = true;
-        } else if let Some(row) = key.row {
+        } else if let Some(row) = key.accepted_row() {
             self.more.insert(as_index(row));
         }
         self.too_many |= self.different.is_some() && self.more.count() > 0;
@@ -181,7 +197,7 @@ impl Repeats {
     fn add(&mut self, group: Option<Group>, most: usize) {
         let Some(Group { first, different, rest, more, too_many }) = group else { return };
         let Some(different) = different else {
-            for row in rest.iter().filter_map(|key| key.row) {
+            for row in rest.iter().filter_map(RowKey::accepted_row) {
                 self.duplicates.insert(as_index(row));
             }
             self.duplicates.extend(&more);
@@ -189,7 +205,7 @@ impl Repeats {
         };
         let conflicts = std::iter::once(&first).chain(&rest).filter_map(|key| {
             let other_line = if key.content == first.content { different.line } else { first.line };
-            Some(Conflict { row: key.row?, line: key.line, byte: key.byte, other_line })
+            Some(Conflict { row: key.accepted_row()?, line: key.line, byte: key.byte, other_line })
         });
         self.conflicts.extend(conflicts);
         self.too_many |= too_many || self.conflicts.len() > most;
@@ -258,7 +274,7 @@ mod tests {
             let key = match content {
                 None => RowKey::rejected(u128::from(*id), line, line * 100),
                 Some(content) => {
-                    let identity = Identity { id: u128::from(*id), content: u128::from(*content) };
+                    let identity = Identity { id: u128::from(*id), content: u64::from(*content) };
                     accepted += 1;
                     RowKey::accepted(identity, accepted - 1, line, line * 100)
                 }

@@ -110,7 +110,7 @@ pub(super) struct Collisions {
 struct Known {
     file: usize,
     row: usize,
-    content: u128,
+    content: u64,
 }
 
 impl Collisions {

@@ -15,13 +15,14 @@ use super::schema::FILE_SCHEMA;
 /// of its words. A row that comes again by another upload is the same row.
 const LEFT_OUT: [&str; 5] = ["site", "currency", "source", "settlement", "upload_id"];
 
-/// A payment's 128-bit hashes. Not a secret and not a signature: made to tell apart what is different by chance.
+/// A payment's hashes. Not a secret and not a signature: made to tell apart what is different by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// Of the payment ID.
+    /// Of the payment ID: 128 bits, because each is compared with all others of its project.
     pub id: u128,
-    /// Of the decoded values, so that the two timestamp forms of one instant, or `5` and `5.00`, are the same.
-    pub content: u128,
+    /// Of the decoded values, so that the two timestamp forms of one instant, or `5` and `5.00`, are the same. 64 bits are enough: it is compared
+    /// with that of the same ID only.
+    pub content: u64,
 }
 
 /// The identity of each row of a batch that has the columns of [`FILE_SCHEMA`], in any order and in any Arrow encoding of
@@ -51,7 +52,7 @@ pub fn identities(batch: &RecordBatch) -> Result<Vec<Identity>, ArrowError> {
         for column in &columns {
             column.write(index, &mut row);
         }
-        identities.push(Identity { id: hash(columns[id_at].text(index)), content: hash(&row) });
+        identities.push(Identity { id: hash(columns[id_at].text(index)), content: XxHash3_64::oneshot(&row) });
     }
     Ok(identities)
 }
@@ -91,27 +92,27 @@ impl Values {
         }
     }
 
-    /// Appends a value so that no two rows of different values give the same bytes: a mark for null or not, and the
-    /// length of a text before it.
+    /// Appends a value so that no two rows of different values give the same bytes: the length of a text before it, which
+    /// no text has where it is null, and a mark before a number.
     fn write(&self, index: usize, row: &mut Vec<u8>) {
-        let array: &dyn Array = match self {
-            Self::Text(array) => array,
-            Self::Instant(array) => array,
-            Self::Amount(array) => array,
-        };
-        if array.is_null(index) {
-            row.push(0);
-            return;
-        }
-        row.push(1);
         match self {
+            Self::Instant(array) if array.is_null(index) => row.push(0),
+            Self::Amount(array) if array.is_null(index) => row.push(0),
+            Self::Text(array) if array.is_null(index) => row.extend_from_slice(&u32::MAX.to_le_bytes()),
             Self::Text(array) => {
+                // The offsets of an array are of 31 bits.
                 let text = array.value(index).as_bytes();
-                row.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                row.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
                 row.extend_from_slice(text);
             }
-            Self::Instant(array) => row.extend_from_slice(&array.value(index).to_le_bytes()),
-            Self::Amount(array) => row.extend_from_slice(&array.value(index).to_le_bytes()),
+            Self::Instant(array) => {
+                row.push(1);
+                row.extend_from_slice(&array.value(index).to_le_bytes());
+            }
+            Self::Amount(array) => {
+                row.push(1);
+                row.extend_from_slice(&array.value(index).to_le_bytes());
+            }
         }
     }
 
