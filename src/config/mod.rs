@@ -59,6 +59,8 @@ pub struct UploadConfig {
     pub max_field_bytes: usize,
     /// Uploads that are received and checked at once.
     pub concurrency: usize,
+    /// Of the checked rows of all uploads together; what goes beyond it waits on disk.
+    pub memory_bytes: usize,
 }
 
 /// The limits of one query, and of queries at once.
@@ -66,6 +68,8 @@ pub struct UploadConfig {
 pub struct QueryConfig {
     /// Of all queries together.
     pub memory_bytes: usize,
+    /// Of the footers of the lake's files, which queries remember.
+    pub footer_cache_bytes: usize,
     /// What queries may put on disk when memory does not do.
     pub spill_bytes: u64,
     pub timeout: Duration,

@@ -16,7 +16,7 @@ use super::{
     intake::{Intake, Original},
     rejected::RejectedFile,
     repeats::{Conflict, RepeatFinder, Repeats, RowKey},
-    spool::Spool,
+    spool::{Spool, SpoolMemory},
 };
 use crate::{
     lake::RowSet,
@@ -92,6 +92,7 @@ pub(super) fn check(
     mut intake: Intake,
     form: Form,
     context: FileContext,
+    memory: &SpoolMemory,
     folder: &Folder,
 ) -> Result<Checked, IngestError> {
     let original = OriginalFile { folder, packing: form.packing, row_bytes: context.limits.row_bytes };
@@ -101,7 +102,7 @@ pub(super) fn check(
         errors: Vec::new(),
         unreadable: false,
         rows: 0,
-        spool: Spool::new(&folder.spool()),
+        spool: Spool::new(memory, &folder.spool()),
         repeats: RepeatFinder::new(folder.path()),
     };
     let rejected = reading.decode(unpack(&mut intake, form.packing, form.unpacked), context, folder)?;

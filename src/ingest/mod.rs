@@ -43,6 +43,7 @@ use self::{
     idempotency::{KeyInFlight, KeysInFlight},
     intake::Intake,
     manifest::Manifest,
+    spool::SpoolMemory,
 };
 pub use self::{
     error::IngestError,
@@ -102,6 +103,7 @@ pub struct Ingest {
     data_dir: PathBuf,
     config: UploadConfig,
     places: Arc<Semaphore>,
+    memory: SpoolMemory,
     keys: KeysInFlight,
     /// One deletion or restoration at a time, which bounds their memory.
     withdrawing: Semaphore,
@@ -118,10 +120,11 @@ impl Ingest {
         config: UploadConfig,
     ) -> Result<Self, IngestError> {
         let places = Arc::new(Semaphore::new(config.concurrency));
+        let memory = SpoolMemory::new(config.memory_bytes);
         let under_way = TaskTracker::new();
         let (keys, withdrawing) = (KeysInFlight::default(), Semaphore::new(1));
         let ingest =
-            Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, keys, withdrawing, under_way };
+            Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, memory, keys, withdrawing, under_way };
         let folder = data_dir.to_owned();
         let failed = IngestError::io("removing unfinished uploads");
         blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
@@ -198,12 +201,12 @@ impl Ingest {
         let form = form(&self.config, manifest.packing());
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
         // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
-        let work = work.clone();
+        let (work, memory) = (work.clone(), self.memory.clone());
         let check = tokio::task::spawn_blocking(move || {
             manifest.write(&work.folder).map_err(IngestError::io("keeping what the upload was told"))?;
             let intake =
                 Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, form, manifest.context(limits), &work.folder)
+            check::check(intake, form, manifest.context(limits), &memory, &work.folder)
         });
         let sent = send(body, chunks, self.config.max_bytes).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, Decimal128Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondBuilder},
+    array::{
+        Array, ArrayRef, AsArray, Decimal128Builder, RecordBatch, StringArray, StringBuilder,
+        TimestampMicrosecondBuilder,
+    },
     error::ArrowError,
 };
 
@@ -16,7 +19,6 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_field_names, reason = "the names are those of the columns")]
 pub(super) struct Payment<'a> {
-    pub(super) site: &'a str,
     pub(super) payment_id: &'a str,
     /// UTC microseconds.
     pub(super) paid_at: i64,
@@ -40,7 +42,6 @@ pub(super) struct Payment<'a> {
 
 /// Builders for the columns that differ from row to row; those that do not are made once and shared by all batches.
 pub(super) struct ColumnBuilders {
-    site: StringBuilder,
     payment_id: StringBuilder,
     paid_at: TimestampMicrosecondBuilder,
     meter_id: StringBuilder,
@@ -58,15 +59,16 @@ pub(super) struct ColumnBuilders {
     notes: StringBuilder,
     location: StringBuilder,
     serial_number: StringBuilder,
+    /// The site of rows without a location.
+    default_site: String,
     currency: ArrayRef,
     upload_id: ArrayRef,
 }
 
 impl ColumnBuilders {
-    pub(super) fn new(currency: &str, upload_id: &str) -> Self {
+    pub(super) fn new(default_site: &str, currency: &str, upload_id: &str) -> Self {
         let text = || StringBuilder::new();
         Self {
-            site: text(),
             payment_id: text(),
             paid_at: TimestampMicrosecondBuilder::new().with_data_type(instant()),
             meter_id: text(),
@@ -84,13 +86,13 @@ impl ColumnBuilders {
             notes: text(),
             location: text(),
             serial_number: text(),
+            default_site: default_site.to_owned(),
             currency: constant(currency),
             upload_id: constant(upload_id),
         }
     }
 
     pub(super) fn push(&mut self, row: &Payment<'_>) {
-        self.site.append_value(row.site);
         self.payment_id.append_value(row.payment_id);
         self.paid_at.append_value(row.paid_at);
         self.meter_id.append_value(row.meter_id);
@@ -114,8 +116,9 @@ impl ColumnBuilders {
     pub(super) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let amount = self.amount.finish();
         let rows = amount.len();
+        let location = take(&mut self.location);
         let columns: Vec<ArrayRef> = vec![
-            take(&mut self.site),
+            self.sites(&location),
             take(&mut self.payment_id),
             Arc::new(self.paid_at.finish()),
             take(&mut self.meter_id),
@@ -132,18 +135,29 @@ impl ColumnBuilders {
             take(&mut self.status),
             take(&mut self.settlement),
             take(&mut self.notes),
-            take(&mut self.location),
+            location,
             take(&mut self.serial_number),
             self.upload_id.slice(0, rows),
         ];
         RecordBatch::try_new(FILE_SCHEMA.clone(), columns)
     }
+
+    /// The sites of rows with these locations. Mostly each row has one, and then they are the same column.
+    fn sites(&self, locations: &ArrayRef) -> ArrayRef {
+        if locations.null_count() == 0 {
+            return Arc::clone(locations);
+        }
+        let sites = locations.as_string::<i32>().iter().map(|location| location.unwrap_or(&self.default_site));
+        Arc::new(StringArray::from_iter_values(sites))
+    }
 }
 
-/// The text so far, and in its place a builder that has room for as much again.
+/// The text so far, and in its place a builder that has room for as much again and a little more, because one that is too
+/// small doubles.
 fn take(builder: &mut StringBuilder) -> ArrayRef {
     let done = builder.finish();
-    *builder = StringBuilder::with_capacity(BATCH_ROWS, done.value_data().len());
+    let bytes = done.value_data().len();
+    *builder = StringBuilder::with_capacity(BATCH_ROWS, bytes + bytes / 16);
     Arc::new(done)
 }
 

@@ -143,7 +143,7 @@ impl<R: Read> Decoder<R> {
             return Err(refused(1, 0, code::EMPTY_FILE, message));
         };
         let layout = Layout::read(&header).map_err(DecodeError::File)?;
-        let rows = RowDecoder::new(layout, context);
+        let rows = RowDecoder::new(layout, &context);
         Ok(Self { records, rows, limits, read: 0, rejected: 0, blank: None, ended_by: None })
     }
 

@@ -24,7 +24,6 @@ pub(super) struct RowDecoder {
     pub(super) layout: Layout,
     pub(super) columns: ColumnBuilders,
     pub(super) warnings: Warnings,
-    default_site: String,
     not_after_micros: i64,
     limits: Limits,
     settlements: Remembered<Settlement>,
@@ -35,12 +34,11 @@ pub(super) struct RowDecoder {
 type Values<'a> = [&'a str; COLUMNS.len()];
 
 impl RowDecoder {
-    pub(super) fn new(layout: Layout, context: FileContext) -> Self {
+    pub(super) fn new(layout: Layout, context: &FileContext) -> Self {
         Self {
             layout,
-            columns: ColumnBuilders::new(&context.currency, context.upload_id.as_str()),
+            columns: ColumnBuilders::new(&context.default_site, &context.currency, context.upload_id.as_str()),
             warnings: Warnings::default(),
-            default_site: context.default_site,
             not_after_micros: context.not_after_micros,
             limits: context.limits,
             settlements: Remembered::new(words::settlement),
@@ -167,13 +165,11 @@ impl RowDecoder {
     fn push(&mut self, line: u64, values: &Values<'_>, numbers: &Numbers) {
         let value = |column: Column| values[column.index()];
         let optional = |column: Column| Some(value(column)).filter(|value| !is_blank(value));
-        let location = optional(Column::Location);
         let status = optional(Column::Status);
         let payment_source = optional(Column::PaymentSource).or_else(|| optional(Column::Source));
         let settlement = self.settlements.get(status.unwrap_or_default());
         let source = self.sources.get(payment_source.unwrap_or_default());
         let row = Payment {
-            site: location.unwrap_or(&self.default_site),
             payment_id: value(Column::Id),
             paid_at: numbers.paid_at,
             meter_id: value(Column::MeterId),
@@ -189,7 +185,7 @@ impl RowDecoder {
             status,
             settlement: settlement.as_str(),
             notes: optional(Column::Notes),
-            location,
+            location: optional(Column::Location),
             serial_number: optional(Column::ExternalId),
         };
         self.columns.push(&row);
