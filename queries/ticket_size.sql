@@ -17,23 +17,11 @@ columns = [
 [defaults]
 grain = "all"
 */
--- Amounts are on a grid, so the distinct ones with their counts are few: ranks are counted over these.
-WITH amounts AS (
-  SELECT project_id, local_period(paid_at, time_zone, $grain) AS period, currency, amount, count(*) AS times
-  FROM payments
-  WHERE settlement = 'settled'
-  GROUP BY project_id, local_period(paid_at, time_zone, $grain), currency, amount
-), ranked AS (
-  SELECT project_id, period, currency, amount, times,
-         sum(times) OVER (PARTITION BY project_id, period, currency ORDER BY amount ROWS UNBOUNDED PRECEDING) AS rank,
-         sum(times) OVER (PARTITION BY project_id, period, currency) AS total
-  FROM amounts
-)
 -- A decimal divided has four decimals more than its dividend, cut off and not rounded, so that rounding happens once.
-SELECT project_id AS project, period, currency, sum(times) AS payments,
-       round(sum(amount * times) / sum(times), 4) AS mean,
-       round((min(amount) FILTER (WHERE rank >= (total + 1) / 2) + min(amount) FILTER (WHERE rank >= (total + 2) / 2)) / 2, 4)
-         AS median,
-       min(amount) FILTER (WHERE rank * 10 >= total * 9) AS p90
-FROM ranked
-GROUP BY project_id, period, currency
+SELECT project_id AS project, local_period(paid_at, time_zone, $grain) AS period, currency, count(*) AS payments,
+       round(sum(amount) / count(*), 4) AS mean,
+       exact_median(amount) AS median,
+       nearest_rank(amount, 90) AS p90
+FROM payments
+WHERE settlement = 'settled'
+GROUP BY project_id, local_period(paid_at, time_zone, $grain), currency

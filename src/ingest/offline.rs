@@ -84,7 +84,7 @@ pub fn check_file(
     let reading = move || executor::block_on(send(stream::iter(pieces(input)), chunks, max_bytes));
     let reader = thread::Builder::new().name("read-file".to_owned()).spawn(reading);
     let reader = reader.map_err(IngestError::io("reading the file"))?;
-    let checked = check::check(intake, form(config, packing), context, &folder);
+    let checked = check::check(intake, form(config, packing), context, &SpoolMemory::new(config.memory_bytes), &folder);
     // As with an upload, what stopped the reading explains more than what became of it.
     reader.join().map_err(|_| IngestError::Stopped)?.and(checked).and_then(|checked| FileCheck::of(checked, folder))
 }

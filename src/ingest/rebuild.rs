@@ -137,7 +137,7 @@ impl Ingest {
         let original =
             self.original(&record.id).map_err(|error| damaged(&format!("its original cannot be read: {error}")))?;
         let (data_dir, id, of) = (self.data_dir.clone(), record.id.clone(), project.clone());
-        let from = kept.clone();
+        let (from, memory) = (kept.clone(), self.memory.clone());
         let (work, sha256, staged) = blocking(move || {
             let manifest = Manifest::read(&from).map_err(IngestError::io("reading what the upload was told"))?;
             let work = Folder::begin(&data_dir, &id).map_err(IngestError::io("making a folder for the upload"))?;
@@ -145,7 +145,7 @@ impl Ingest {
             let reader = thread::spawn(move || send_all(original, &chunks));
             let intake = Intake::new(queue, &work.original()).map_err(IngestError::io("reading the original"))?;
             let form = Form { packing: manifest.packing(), unpacked: UnpackLimits::NONE };
-            let checked = check::check(intake, form, manifest.context(Limits::LARGEST), &work)?;
+            let checked = check::check(intake, form, manifest.context(Limits::LARGEST), &memory, &work)?;
             reader.join().map_err(|_| IngestError::Stopped)?;
             let staged = stage::stage(checked.rows.into_batches()?, &work, &of)?;
             Ok((work, checked.original.sha256, staged))

@@ -64,8 +64,7 @@ impl Engine {
 
     /// An engine over the lake's table at `lake_root`, which exists.
     pub fn new(lake_root: &Path, limits: QueryConfig) -> Result<Self, QueryError> {
-        let sessions = Sessions::new(lake_root, limits.memory_bytes, limits.spill_bytes, partitions(&limits))
-            .map_err(QueryError::Setup)?;
+        let sessions = Sessions::new(lake_root, &limits, partitions(&limits)).map_err(QueryError::Setup)?;
         let running = limits.concurrency.max(1);
         Ok(Self {
             sessions,

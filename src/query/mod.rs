@@ -10,6 +10,7 @@ mod own;
 mod params;
 mod period;
 mod plan;
+mod ranks;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -26,8 +26,9 @@ use datafusion::{
 use object_store::local::LocalFileSystem;
 use serde::Deserialize;
 
-use super::period;
+use super::{period, ranks};
 use crate::{
+    config::QueryConfig,
     lake::scan::{PaymentsTable, ScanFile},
     payments::schema::instant,
 };
@@ -109,19 +110,15 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(
-        lake_root: &Path,
-        memory_bytes: usize,
-        spill_bytes: u64,
-        target_partitions: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(lake_root: &Path, limits: &QueryConfig, target_partitions: usize) -> Result<Self> {
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::OsTmpDirectory)
-            .with_max_temp_directory_size(spill_bytes);
+            .with_max_temp_directory_size(limits.spill_bytes);
         let named = std::num::NonZeroUsize::MIN;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(memory_bytes), named)))
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), named)))
             .with_disk_manager_builder(spill)
+            .with_metadata_cache_limit(limits.footer_cache_bytes)
             .build_arc()?;
         let store = ObjectStoreUrl::parse(LAKE_URL)?;
         runtime.register_object_store(store.as_ref(), Arc::new(LocalFileSystem::new_with_prefix(lake_root)?));
@@ -235,6 +232,8 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         functions_aggregate::min_max::min_udaf(),
         functions_aggregate::min_max::max_udaf(),
         functions_aggregate::string_agg::string_agg_udaf(),
+        ranks::exact_median(),
+        ranks::nearest_rank(),
     ]
 }
 
