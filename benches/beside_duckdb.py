@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Wattlake beside DuckDB: the upload of a set, and every metric over it, in turns on one machine.
+
+    python benches/gen_payments.py --out target/bench-data/10m --rows 10000000
+    python benches/beside_duckdb.py --set target/bench-data/10m --binary target/release/wattlake
+
+Ingest. Wattlake: a server on a fresh folder, each project's file sent by `curl -T`, from the first byte to the last 201 (checked,
+committed, on disk). DuckDB: COPY ... (PARTITION_BY (project, month)) of the same files, which checks types and nothing else and
+does not fsync. Wattlake's processor time is its process's (/proc/PID/stat, the sender's aside), DuckDB's is its child's (wait4).
+
+Metrics. The files of the lake that the last round made, read by both. Wattlake by HTTP, its JSON received; DuckDB in this process,
+its rows fetched, footers cached, with a SQL that is at most as much work: no shares, no empty months. Both get the same period.
+
+Also: the start with all of it, and an upload of 20,000 new rows into it. Compare ratios, not times from two machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import duckdb
+
+TICK = os.sysconf("SC_CLK_TCK")
+MONEY = {"TRANSACTION CHARGES", "PAYMENT_AMOUNT"}
+HEADER = ["TIMESTAMP", "ID", "METER_ID", "UTILITY_ID", "CUSTOMER_ID", "CUSTOMER NAME", "TRANSACTION CHARGES", "PAYMENT_SOURCE",
+          "REFERENCE_ID", "PAYMENT_AMOUNT", "ACCOUNT_TYPE", "STATUS", "NOTES", "LOCATION"]
+ALL = ("2024-01-01", "2026-01-01")
+ASKED = {"all": ({}, ALL), "one_project": ({"project": "p01"}, ALL),
+         "one_month": ({"project": "p01"}, ("2025-05-01", "2025-06-01"))}
+# Projects of the benches are three hours ahead of UTC all year.
+LOCAL_MONTH = "CAST(date_trunc('month', make_timestamp(epoch_us(paid_at) + 10800000000)) AS DATE)"
+SETTLED = "settlement = 'settled'"
+METRICS = {
+    "revenue_per_site": f"SELECT project_id, site, currency, sum(amount), count(*) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "revenue_over_time": f"SELECT project_id, {LOCAL_MONTH}, currency, sum(amount), count(*) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "payments_per_customer": "SELECT project_id, customer_id, currency, count(*), sum(amount), min(paid_at), max(paid_at) FROM p "
+                             f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "source_mix": "SELECT project_id, currency, source, sum(amount), count(*), string_agg(DISTINCT payment_source, ' | ') FROM p "
+                  f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "active_customers": f"SELECT project_id, count(DISTINCT customer_id) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "ticket_size": "SELECT project_id, currency, count(*), avg(amount), median(amount), quantile_disc(amount, 0.9) FROM p "
+                   f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
+    "completeness": f"SELECT project_id, site, {LOCAL_MONTH}, count(*), min(paid_at), max(paid_at), max(upload_id) FROM p "
+                    "WHERE {0} GROUP BY ALL",
+}
+
+
+class Server:
+    """A Wattlake on a folder of its own."""
+
+    def __init__(self, binary: str, folder: pathlib.Path) -> None:
+        self.binary, self.folder = os.path.abspath(binary), folder.absolute()
+        self.process, self.key, self.address = None, "", ""
+
+    def run(self, *arguments: str) -> str:
+        command = [self.binary, *arguments[:1], "--data-dir", str(self.folder), *arguments[1:]]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def start(self, port: int = 18431) -> float:
+        """Starts it, and gives the seconds until it is ready."""
+        self.address = f"http://127.0.0.1:{port}"
+        began = time.perf_counter()
+        self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}"],
+                                        stderr=subprocess.DEVNULL)
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.address}/readyz").close()
+                return time.perf_counter() - began
+            except OSError:
+                if self.process.poll() is not None or time.perf_counter() - began > 60:
+                    raise RuntimeError("the server does not start") from None
+                time.sleep(0.005)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def cpu(self) -> float:
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def peak_mib(self) -> int:
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+
+    def fill(self, projects: int) -> None:
+        """Makes its projects and its key; it need not run."""
+        for number in range(1, projects + 1):
+            self.run("projects", "create", "--slug", f"p{number:02}", "--name", f"P{number:02}", "--kind", "mini_grid",
+                     "--currency", "KES", "--time-zone", "Africa/Nairobi", "--country", "KE")
+        self.key = json.loads(self.run("keys", "create", "--role", "admin", "--name", "bench", "--json"))["key"]
+
+    def sender(self, project: str, file: str, name: str) -> subprocess.Popen:
+        address = f"{self.address}/v1/uploads?project={project}&dataset_name={name}"
+        return subprocess.Popen(["curl", "-sS", "-o", os.devnull, "-w", "%{http_code}", "-H", f"Authorization: Bearer {self.key}",
+                                 "-T", file, address], stdout=subprocess.PIPE, text=True)
+
+    def ask(self, metric: str, parameters: dict) -> bytes:
+        query = urllib.parse.urlencode(parameters)
+        request = urllib.request.Request(f"{self.address}/v1/metrics/{metric}?{query}", headers={"Authorization": f"Bearer {self.key}"})
+        with urllib.request.urlopen(request) as answer:
+            return answer.read()
+
+
+def accepted(sender: subprocess.Popen) -> None:
+    status, _ = sender.communicate()
+    if status != "201":
+        raise RuntimeError(f"an upload was answered {status}")
+
+
+def wattlake_ingest(server: Server, files: list[str], at_once: int) -> dict:
+    shutil.rmtree(server.folder, ignore_errors=True)
+    server.folder.mkdir(parents=True)
+    server.fill(len(files))
+    server.start()
+    cpu, began, waiting = server.cpu(), time.perf_counter(), []
+    for number, file in enumerate(files, 1):
+        if len(waiting) == at_once:
+            accepted(waiting.pop(0))
+        waiting.append(server.sender(f"p{number:02}", file, "01_2026_Bench"))
+    for sender in waiting:
+        accepted(sender)
+    took = {"wall_s": time.perf_counter() - began, "cpu_s": server.cpu() - cpu, "peak_mib": server.peak_mib()}
+    server.stop()
+    return took
+
+
+def duckdb_ingest(files: list[str], target: pathlib.Path) -> dict:
+    shutil.rmtree(target, ignore_errors=True)
+    columns = ", ".join(f"'{name}': '{'DECIMAL(18,4)' if name in MONEY else 'VARCHAR'}'" for name in HEADER)
+    fields = ", ".join('CAST("TIMESTAMP" AS TIMESTAMPTZ) AS paid_at' if name == "TIMESTAMP" else f'"{name}"' for name in HEADER)
+    began, pid = time.perf_counter(), os.fork()
+    if pid == 0:
+        try:
+            con = duckdb.connect()
+            con.execute("SET threads=2; SET TimeZone='UTC'; SET preserve_insertion_order=false; SET partitioned_write_max_open_files=600")
+            con.execute(f"""COPY (SELECT {fields}, project, "TIMESTAMP"[1:7] AS month
+                FROM read_csv({files}, header=true, columns={{{columns}}}, hive_partitioning=true, auto_detect=false, delim=',',
+                              quote='"', escape='"'))
+                TO '{target}' (FORMAT parquet, PARTITION_BY (project, month), COMPRESSION zstd, COMPRESSION_LEVEL 3)""")
+            os._exit(0)
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        raise RuntimeError("DuckDB's COPY failed")
+    return {"wall_s": time.perf_counter() - began, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss // 1024}
+
+
+def show(title: str, ours: list[dict], theirs: list[dict]) -> None:
+    for what in ours[0]:
+        a, b = (statistics.median(run[what] for run in runs) for runs in (ours, theirs))
+        print(f"| {title} {what} | {a:.4g} | {b:.4g} | {a / b:.2f} |", flush=True)
+
+
+def timed(cpu, work, times: int) -> dict:
+    before, began = cpu(), time.perf_counter()
+    for _ in range(times):
+        work()
+    return {"wall_ms": (time.perf_counter() - began) / times * 1e3, "cpu_ms": (cpu() - before) / times * 1e3}
+
+
+def metrics(server: Server, rounds: int) -> None:
+    con = duckdb.connect()
+    con.execute("SET threads=2; SET TimeZone='UTC'; SET parquet_metadata_cache=true")
+    files = sorted(glob.glob(f"{server.folder}/lake/payments/project_id=*/month=*/*.parquet"))
+    con.execute(f"CREATE VIEW p AS SELECT * FROM read_parquet({files}, hive_partitioning=true, hive_types={{'month': VARCHAR}})")
+    for name, (parameters, (start, end)) in ASKED.items():
+        times = {"all": 3, "one_project": 10, "one_month": 60}[name]
+        for metric, sql in METRICS.items():
+            filters = [f"paid_at >= TIMESTAMPTZ '{start} 00:00:00+03' AND paid_at < TIMESTAMPTZ '{end} 00:00:00+03'"]
+            if parameters:
+                filters.append("project_id = 'p01'")
+            if name == "one_month":
+                filters.append("month IN ('2025-04', '2025-05')")
+            limit = 10_001 if metric == "payments_per_customer" else 1_000_000
+            sql = f"{sql.format(' AND '.join(filters))} ORDER BY ALL LIMIT {limit}"
+            asked = {**parameters, "from": start, "to": end}
+            ask, query = (lambda: server.ask(metric, asked)), (lambda: con.execute(sql).fetchall())
+            ask(), query()
+            ours, theirs = [], []
+            for _ in range(rounds):
+                ours.append(timed(server.cpu, ask, times))
+                theirs.append(timed(time.process_time, query, times))
+            show(f"{metric}, {name}", ours, theirs)
+
+
+def small_uploads(server: Server, files: list[str], rounds: int, scratch: pathlib.Path) -> None:
+    walls = []
+    for number in range(rounds):
+        lines = pathlib.Path(files[number % len(files)]).read_text().splitlines()
+        rows = (line.split(",", 1) for line in lines[-20_000:])
+        scratch.write_text("\n".join([lines[0], *(f"{at},B{number}-{rest}" for at, rest in rows)]))
+        began = time.perf_counter()
+        accepted(server.sender(f"p{number % len(files) + 1:02}", str(scratch), "02_2026_Bench"))
+        walls.append((time.perf_counter() - began) * 1e3)
+    print(f"upload of 20,000 rows, ms: median {statistics.median(walls):.0f}, least {min(walls):.0f}, most {max(walls):.0f}")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--set", required=True)
+    arguments.add_argument("--binary", required=True)
+    arguments.add_argument("--work", default="target/bench-data/beside")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--at-once", type=int, default=2, help="uploads at once")
+    arguments.add_argument("--part", choices=["ingest", "metrics", "both"], default="both",
+                           help="metrics alone goes on with the lake of an earlier run")
+    given = arguments.parse_args()
+    work = pathlib.Path(given.work).absolute()
+    files = sorted(map(os.path.abspath, glob.glob(f"{given.set}/project=*/*.csv")))
+    server = Server(given.binary, work / "wattlake")
+    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n\n| | Wattlake | DuckDB | ratio |\n|---|---|---|---|")
+    if given.part != "metrics":
+        ours, theirs = [], []
+        for _ in range(given.rounds):
+            theirs.append(duckdb_ingest(files, work / "duckdb"))
+            ours.append(wattlake_ingest(server, files, given.at_once))
+        show(f"ingest, {given.at_once} at once,", ours, theirs)
+    if given.part != "ingest":
+        starts = []
+        for _ in range(3):
+            starts.append(server.start())
+            server.stop()
+        server.start()
+        server.key = json.loads(server.run("keys", "create", "--role", "admin", "--name", "bench", "--json"))["key"]
+        metrics(server, given.rounds)
+        print(f"\nload {os.getloadavg()[0]:.1f}; start to ready, s: {statistics.median(starts):.2f}; peak MiB after metrics: {server.peak_mib()}")
+        small_uploads(server, files, 5, work / "small.csv")
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
