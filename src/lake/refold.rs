@@ -224,7 +224,7 @@ fn fold(
     ids: &HashSet<u128>,
     mut loses: impl FnMut(Place),
 ) -> Result<HashMap<u128, Place>, LakeError> {
-    let mut winners: HashMap<u128, (u128, Place)> = HashMap::new();
+    let mut winners: HashMap<u128, (u64, Place)> = HashMap::new();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -375,7 +375,7 @@ mod tests {
             let files = months.into_iter().map(|number| {
                 let rows: Vec<Payment> = payments.iter().copied().filter(|payment| payment.2 == number).collect();
                 let path = self.folder.path().join(upload.as_str()).join(format!("{number}.parquet"));
-                StagedFile { month: month(number), file: write(&path, &[batch(&upload, &rows)]).unwrap() }
+                StagedFile { month: month(number), file: write(&path, vec![batch(&upload, &rows)]).unwrap() }
             });
             let files: Vec<StagedFile> = files.collect();
             let placed = place(&self.root(), &self.snapshot, &self.slug, &(&upload).into(), &files).unwrap();
