@@ -17,6 +17,7 @@ Also: the start with all of it, and an upload of 20,000 new rows into it. Compar
 from __future__ import annotations
 
 import argparse
+import atexit
 import glob
 import json
 import os
@@ -44,14 +45,14 @@ SETTLED = "settlement = 'settled'"
 METRICS = {
     "revenue_per_site": f"SELECT project_id, site, currency, sum(amount), count(*) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
     "revenue_over_time": f"SELECT project_id, {LOCAL_MONTH}, currency, sum(amount), count(*) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
-    "payments_per_customer": "SELECT project_id, customer_id, currency, count(*), sum(amount), min(paid_at), max(paid_at) FROM p "
+    "payments_per_customer": "SELECT project_id, customer_id, currency, count(*), sum(amount), epoch_us(min(paid_at)), epoch_us(max(paid_at)) FROM p "
                              f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
     "source_mix": "SELECT project_id, currency, source, sum(amount), count(*), string_agg(DISTINCT payment_source, ' | ') FROM p "
                   f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
     "active_customers": f"SELECT project_id, count(DISTINCT customer_id) FROM p WHERE {SETTLED} AND {{0}} GROUP BY ALL",
     "ticket_size": "SELECT project_id, currency, count(*), avg(amount), median(amount), quantile_disc(amount, 0.9) FROM p "
                    f"WHERE {SETTLED} AND {{0}} GROUP BY ALL",
-    "completeness": f"SELECT project_id, site, {LOCAL_MONTH}, count(*), min(paid_at), max(paid_at), max(upload_id) FROM p "
+    "completeness": f"SELECT project_id, site, {LOCAL_MONTH}, count(*), epoch_us(min(paid_at)), epoch_us(max(paid_at)), max(upload_id) FROM p "
                     "WHERE {0} GROUP BY ALL",
 }
 
@@ -72,19 +73,23 @@ class Server:
         self.address = f"http://127.0.0.1:{port}"
         began = time.perf_counter()
         self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}"],
-                                        stderr=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:
                 urllib.request.urlopen(f"{self.address}/readyz").close()
-                return time.perf_counter() - began
+                if self.process.poll() is None:
+                    return time.perf_counter() - began
+                raise RuntimeError(f"another server listens on port {port}")
             except OSError:
                 if self.process.poll() is not None or time.perf_counter() - began > 60:
                     raise RuntimeError("the server does not start") from None
                 time.sleep(0.005)
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
 
     def cpu(self) -> float:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -138,6 +143,7 @@ def wattlake_ingest(server: Server, files: list[str], at_once: int) -> dict:
 
 def duckdb_ingest(files: list[str], target: pathlib.Path) -> dict:
     shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     columns = ", ".join(f"'{name}': '{'DECIMAL(18,4)' if name in MONEY else 'VARCHAR'}'" for name in HEADER)
     fields = ", ".join('CAST("TIMESTAMP" AS TIMESTAMPTZ) AS paid_at' if name == "TIMESTAMP" else f'"{name}"' for name in HEADER)
     began, pid = time.perf_counter(), os.fork()
@@ -222,6 +228,7 @@ def main() -> None:
     work = pathlib.Path(given.work).absolute()
     files = sorted(map(os.path.abspath, glob.glob(f"{given.set}/project=*/*.csv")))
     server = Server(given.binary, work / "wattlake")
+    atexit.register(server.stop)
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n\n| | Wattlake | DuckDB | ratio |\n|---|---|---|---|")
     if given.part != "metrics":
         ours, theirs = [], []
