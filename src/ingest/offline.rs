@@ -23,7 +23,9 @@ use super::{
     intake::Intake,
     limits,
     manifest::not_after_micros,
-    send, stage,
+    send,
+    spool::SpoolMemory,
+    stage,
 };
 use crate::{
     config::UploadConfig,
