@@ -35,7 +35,7 @@ async fn a_file_has_so_many_bytes_at_most() {
     answer.assert_problem(413, "file_too_large");
     assert_names(&answer, "upload.max_bytes", 2000);
     // Its length said beforehand, and in pieces of which nobody knows how many will come.
-    for body in [reqwest::Body::from(over.clone()), pieces(over)] {
+    for body in [reqwest::Body::from(over.clone()), pieces(&over)] {
         let path = "/v1/uploads?project=kitobo&dataset_name=a";
         let answer =
             Answer::of(server.admin().request(reqwest::Method::PUT, path).body(body).send().await.unwrap()).await;
@@ -45,7 +45,7 @@ async fn a_file_has_so_many_bytes_at_most() {
     server.admin().commit(&Upload::new("kitobo", fits)).await;
 }
 
-fn pieces(bytes: Vec<u8>) -> reqwest::Body {
+fn pieces(bytes: &[u8]) -> reqwest::Body {
     let pieces: Vec<_> = bytes.chunks(300).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     reqwest::Body::wrap_stream(futures::stream::iter(pieces))
 }
