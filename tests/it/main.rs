@@ -14,6 +14,7 @@ mod harness;
 mod idempotency;
 mod limits;
 mod metrics;
+mod openapi;
 mod packed_uploads;
 mod projects;
 mod purge;
