@@ -4,12 +4,14 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A project's slug: its id in every URL, query and lake path. One to 63 of `a-z`, `0-9` and `-`, and no `-` at an end.
 ///
 /// It never changes once given, because it is a partition value of the lake.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "kitobo")]
 pub struct ProjectSlug(String);
 
 impl ProjectSlug {
@@ -60,8 +62,9 @@ impl fmt::Display for ProjectSlug {
 }
 
 /// An upload's id: `upl_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^upl_[0-9a-f]{32}$")]
 pub struct UploadId(String);
 
 impl UploadId {

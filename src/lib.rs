@@ -8,6 +8,7 @@ pub mod ids;
 pub mod nearest;
 
 pub mod config;
+pub mod telemetry;
 
 pub mod access;
 pub mod payments;
@@ -22,7 +23,6 @@ pub mod ingest;
 pub mod http;
 
 pub mod server;
-pub mod telemetry;
 
 pub mod cli;
 pub mod demo;

@@ -35,6 +35,7 @@ use crate::{
     ingest::{Ingest, IngestError},
     lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError},
+    telemetry::Counters,
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -125,13 +126,14 @@ impl Server {
         let lake = Arc::new(Lake::open(catalog.clone(), &config.data_dir).await.map_err(failed)?);
         let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
         let failed = |source| ServerError::Uploads { folder: config.data_dir.clone(), source };
-        let ingest = Arc::new(ingest.map_err(failed)?);
+        let counters = Arc::new(Counters::default());
+        let ingest = Arc::new(ingest.map_err(failed)?.counted_in(counters.clone()));
         let engine = Arc::new(Engine::new(lake.root(), config.query.clone()).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
         Ok(Self {
             address,
-            state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine },
+            state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine, counters },
             listener,
             _lock: lock,
         })
@@ -139,9 +141,9 @@ impl Server {
 
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let AppState { config, catalog, ingest, .. } = self.state.clone();
+        let AppState { config, catalog, ingest, counters, .. } = self.state.clone();
         let upkeep = tokio::spawn(upkeep(ingest.clone(), self.state.lake.clone(), config.lake.retention));
-        serve(self.listener, router(self.state), &config.http, stop).await;
+        serve(self.listener, router(self.state), &config.http, &counters, stop).await;
         upkeep.abort();
         if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
             tracing::warn!("some uploads did not end in time; the next start settles them");
@@ -179,7 +181,13 @@ pub fn lock_folder(folder: &Path) -> Result<File, ServerError> {
 
 /// Serves until `stop` resolves; then accepts no more, lets requests under way end within the drain timeout, and cuts
 /// off those that do not.
-async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop: impl Future<Output = ()>) {
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: &HttpConfig,
+    counters: &Counters,
+    stop: impl Future<Output = ()>,
+) {
     let mut http = http1::Builder::new();
     // hyper starts the header timer when it waits for a request, so an idle connection ends after the same time.
     http.timer(TokioTimer::new())
@@ -203,11 +211,12 @@ async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, stop:
         let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
         let stream = TokioIo::new(SendTimeout::new(stream, config.send_idle_timeout));
         let connection = graceful.watch(http.serve_connection(stream, service));
+        let open = counters.connection();
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(permit);
+            drop((permit, open));
         });
     }
     drop(listener);

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use iso_country::Country;
 use iso_currency::Currency;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::nearest::nearest;
 
@@ -15,8 +16,9 @@ pub struct InvalidCode(pub String);
 
 /// A currency in use, by its ISO 4217 code: `KES`. Funds, metals, test codes and superseded currencies are not money
 /// that a household pays with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(into = "&'static str")]
+#[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "KES")]
 pub struct CurrencyCode(Currency);
 
 /// How people write a currency who do not write its code.
@@ -90,8 +92,9 @@ impl From<CurrencyCode> for &'static str {
 }
 
 /// A country by its ISO 3166-1 alpha-2 code: `KE`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(into = "String")]
+#[schema(value_type = String, pattern = "^[A-Z]{2}$", example = "KE")]
 pub struct CountryCode(String);
 
 impl CountryCode {

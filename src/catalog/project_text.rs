@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use chrono_tz::{TZ_VARIANTS, Tz};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{NewProject, ProjectChange};
 use crate::nearest::nearest;
@@ -11,7 +12,7 @@ use crate::nearest::nearest;
 const MAX_NAME_CHARS: usize = 200;
 
 /// What is wrong with one field, for the person who sent it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     pub field: String,
     pub message: String,

@@ -5,24 +5,29 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::{Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, from_micros, now, read, sql};
 use crate::ids::ProjectSlug;
 
-/// One project, as the catalogue holds it. Serialises as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One project, as the catalogue holds it and the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Project {
     /// Never changes: it is a partition value of the lake.
     pub slug: ProjectSlug,
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     pub kind: ProjectKind,
     /// What its amounts are in. Fixed from the first upload on.
     pub currency: CurrencyCode,
-    /// The default of its metrics' `tz`.
+    /// An IANA time zone: the default of its metrics' `tz`.
     #[serde(serialize_with = "as_name")]
+    #[schema(value_type = String, example = "Africa/Nairobi")]
     pub time_zone: Tz,
     pub country: CountryCode,
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: DateTime<Utc>,
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: DateTime<Utc>,
 }
 
@@ -32,7 +37,7 @@ fn as_name<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// What a project sells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectKind {
     /// Electricity from sites with meters.

@@ -45,6 +45,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Origins whose pages may read answers; none by default.
     pub cors_origins: Vec<String>,
+    /// Whether the operational counters need no key.
+    pub metrics_open: bool,
 }
 
 /// The limits of one upload, and of uploads at once.

@@ -29,6 +29,8 @@ pub enum Form {
     Number,
     /// Bytes: a number, or a text such as `2GiB`.
     Size,
+    /// `true` or `false`.
+    Flag,
     /// A list of texts; with commas in a variable and a flag.
     List,
 }
@@ -79,6 +81,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.http.max_connections, number(t, 1..=100_000))),
     ("http.cors_origins", Form::List, "", "Origins whose pages may read answers, such as https://example.org.",
         |c, t| set(&mut c.http.cors_origins, origins(t))),
+    ("http.metrics_open", Form::Flag, "false", "Whether /metrics answers without an administrator's key.",
+        |c, t| set(&mut c.http.metrics_open, flag(t))),
     ("upload.max_bytes", Form::Size, "2GiB", "The most bytes of an uploaded file, packed or unpacked.",
         |c, t| set(&mut c.upload.max_bytes, size(t, 1 << 10..=1 << 40))),
     ("upload.max_unpack_ratio", Form::Number, "200", "How many times its size a packed file may unpack to, beyond 64 MiB.",
@@ -131,6 +135,10 @@ fn address(text: &str) -> Result<String, String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
         _ => Err("an address is host:port, such as 127.0.0.1:8080".to_owned()),
     }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "true or false is needed".to_owned())
 }
 
 fn number<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {

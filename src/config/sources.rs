@@ -127,12 +127,14 @@ fn flatten(prefix: &str, table: &toml::Table, into: &mut Vec<(&'static str, Stri
         let text = match (value, setting.form) {
             (toml::Value::String(text), Form::Text | Form::Size) => text.clone(),
             (toml::Value::Integer(number), Form::Number | Form::Size) => number.to_string(),
+            (toml::Value::Boolean(flag), Form::Flag) => flag.to_string(),
             (toml::Value::Array(items), Form::List) => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
                 texts.ok_or_else(|| format!("{key} is a list of texts"))?.join(",")
             }
             (_, Form::Text) => return Err(format!("{key} is a text, in quotes")),
             (_, Form::Number) => return Err(format!("{key} is a whole number, without quotes")),
+            (_, Form::Flag) => return Err(format!("{key} is true or false, without quotes")),
             (_, Form::Size) => return Err(format!("{key} is a number of bytes, or a text such as \"2GiB\"")),
             (_, Form::List) => return Err(format!("{key} is a list of texts, such as [\"https://example.org\"]")),
         };
@@ -156,7 +158,7 @@ impl Effective {
             let Some((value, source)) = self.values.get(setting.key) else { continue };
             let value = match setting.form {
                 _ if setting.secret => "\"(hidden)\"".to_owned(),
-                Form::Number => value.clone(),
+                Form::Number | Form::Flag => value.clone(),
                 Form::Size if value.bytes().all(|byte| byte.is_ascii_digit()) => value.clone(),
                 Form::Text | Form::Size => toml::Value::from(value.as_str()).to_string(),
                 Form::List => {

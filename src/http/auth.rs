@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::{AppState, Problem, middleware::KeyOfRequest};
+use super::{AppState, Problem, middleware::KeyOfRequest, problem_types::Raises};
 use crate::{
     access::{Principal, Role},
     error::ErrorKind,
@@ -16,6 +16,10 @@ pub struct Caller(pub Principal);
 
 /// The holder of an administrator's key.
 pub struct Admin(pub Principal);
+
+/// Whoever may read the operational counters: the holder of an administrator's key, or anybody where `http.metrics_open`
+/// says so.
+pub struct Monitor;
 
 impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
@@ -38,6 +42,35 @@ impl FromRequestParts<AppState> for Admin {
         match principal.role {
             Role::Admin => Ok(Self(principal)),
         }
+    }
+}
+
+impl FromRequestParts<AppState> for Monitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        if state.config.http.metrics_open {
+            return Ok(Self);
+        }
+        Admin::from_request_parts(parts, state).await.map(|Admin(_)| Self)
+    }
+}
+
+impl Raises for Caller {
+    fn codes() -> Vec<&'static str> {
+        vec!["unauthenticated", "unavailable"]
+    }
+}
+
+impl Raises for Admin {
+    fn codes() -> Vec<&'static str> {
+        Caller::codes()
+    }
+}
+
+impl Raises for Monitor {
+    fn codes() -> Vec<&'static str> {
+        Admin::codes()
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Problem, body::idle_timeout_in};
+use super::{Problem, body::idle_timeout_in, problem_types::Raises};
 use crate::{error::ErrorKind, nearest::nearest};
 
 /// The most parameters of one query string.
@@ -87,6 +87,12 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
+impl Raises for JsonObject {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_json", "repeated_key", "body_broken", "body_timeout", "body_too_large", "unsupported_type"]
+    }
+}
+
 /// The answer to a body that broke off: a sender that stopped, or a connection that ended.
 pub fn unreadable_body(error: &(dyn Error + 'static)) -> Problem {
     match idle_timeout_in(error) {
@@ -108,6 +114,12 @@ impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for PathName<T> {
     }
 }
 
+impl<T> Raises for PathName<T> {
+    fn codes() -> Vec<&'static str> {
+        vec!["not_found"]
+    }
+}
+
 /// The query string of a route that has no parameters: there is none, so that a misspelt or misplaced one is an error.
 pub struct NoParameters;
 
@@ -116,6 +128,18 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Parameters::from_request_parts(parts, state).await?.finish().map(|()| Self)
+    }
+}
+
+impl Raises for NoParameters {
+    fn codes() -> Vec<&'static str> {
+        Parameters::codes()
+    }
+}
+
+impl Raises for Parameters {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_parameter", "too_many_parameters"]
     }
 }
 

@@ -5,7 +5,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Problem;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::ObjectBuilder,
+    },
+};
+
+use super::{Problem, problem_types::Raises};
 use crate::{
     error::ErrorKind,
     ids::{IdempotencyKey, InvalidId},
@@ -14,6 +23,30 @@ use crate::{
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The header in the description of an operation. What has it can be replayed.
+pub(super) struct IdempotencyHeader;
+
+impl IdempotencyHeader {
+    pub(super) const NAME: &str = "Idempotency-Key";
+}
+
+impl IntoParams for IdempotencyHeader {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about = "A name that the sender gives the request: the same request under it again has the first answer, and no other \
+                     can have it. A dry run does not count.";
+        let key = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]+$"));
+        let key = key.min_length(Some(1)).max_length(Some(IdempotencyKey::MAX_LENGTH)).build();
+        let parameter = ParameterBuilder::new().name(Self::NAME).parameter_in(ParameterIn::Header);
+        vec![parameter.required(Required::False).description(Some(about)).schema(Some(key)).build()]
+    }
+}
+
+impl Raises for IdempotencyHeader {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_header", "idempotency_key_in_flight", "idempotency_key_reused"]
+    }
+}
 
 /// The one key of a request, as it is: quotes around it are part of it.
 pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {

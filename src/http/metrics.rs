@@ -1,6 +1,6 @@
 //! `/v1/metrics`: the catalogue of metrics, and the answer of one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -10,33 +10,82 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
-use serde_json::{Value, json};
 
-use super::{AppState, Caller, NoParameters, Parameters, PathName, Problem, invalid_parameter, middleware::TRUNCATED};
+use super::{
+    AppState, Caller, NoParameters, Parameters, PathName, Problem,
+    answers::MetricList,
+    etag::{self, IfNoneMatch, NotModified},
+    invalid_parameter,
+    metric_paths::{Figures, MetricParameters},
+    middleware::TRUNCATED,
+    problem_types::{Raises, Refused},
+};
 use crate::{
     access::{Principal, Scope},
     catalog::Project,
     error::ErrorKind,
     ids::ProjectSlug,
     lake::Finding,
-    query::{Format, Inputs, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
+    query::{Format, Inputs, Metric, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
+    telemetry::AskedMetric,
 };
 
-/// `GET /v1/metrics`: what there is to ask for, with definitions, parameters and units.
-pub(super) async fn list_metrics(_: Caller, State(state): State<AppState>, _: NoParameters) -> Json<Value> {
+/// List the metrics
+///
+/// What there is to ask for, with definitions, parameters and units.
+#[utoipa::path(
+    get, path = "/v1/metrics", tag = "metrics",
+    responses((status = 200, description = "All of them.", body = MetricList), Refused<(Caller, NoParameters)>)
+)]
+pub(super) async fn list_metrics(_: Caller, State(state): State<AppState>, _: NoParameters) -> Response {
     let metrics: Vec<&MetricInfo> = state.metrics.iter().map(|metric| &metric.info).collect();
-    Json(json!({ "metrics": metrics }))
+    Json(MetricList { metrics }).into_response()
 }
 
-/// `GET /v1/metrics/{name}`: the figures, over what the caller may see and no more.
+/// What a question can come to.
+struct Question;
+
+impl Raises for Question {
+    fn codes() -> Vec<&'static str> {
+        let question = ["unknown_metric", "not_acceptable", "query_memory", "answer_too_large"];
+        [&question[..], &["too_many_queries", "query_timeout", "data_damaged"]].concat()
+    }
+}
+
+/// Get the figures of a metric
+///
+/// Over what the key may see and no more. Each metric has a path of its own here, with its parameters and its columns.
+#[utoipa::path(
+    get, path = "/v1/metrics/{name}", tag = "metrics",
+    params(("name" = String, Path, description = "The name of a metric."), MetricParameters, IfNoneMatch),
+    responses(Figures, NotModified, Refused<(Caller, PathName<String>, Parameters, Question)>)
+)]
 pub(super) async fn get_metric(
     Caller(principal): Caller,
     State(state): State<AppState>,
     PathName(name): PathName<String>,
-    mut parameters: Parameters,
+    parameters: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Some(metric) = state.metrics.get(&name) else { return Err(unknown_metric(&state, &name)) };
+    let asked = state.counters.question(metric.name());
+    let answer = ask(&state, &principal, metric, parameters, &headers, &asked).await;
+    asked.ended(match &answer {
+        Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => "not_modified",
+        Ok(_) => "answered",
+        Err(problem) => problem.code(),
+    });
+    answer
+}
+
+async fn ask(
+    state: &AppState,
+    principal: &Principal,
+    metric: &Arc<Metric>,
+    mut parameters: Parameters,
+    headers: &HeaderMap,
+    asked: &AskedMetric,
+) -> Result<Response, Problem> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = parameters.take("format")?;
     let format = Format::choose(format.as_deref(), accept).map_err(|error| {
@@ -50,7 +99,7 @@ pub(super) async fn get_metric(
     let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
 
     let projects = state.catalog.projects().await?;
-    let scope = scope_of(&principal, &projects, &request)?;
+    let scope = scope_of(principal, &projects, &request)?;
     let facts: Vec<ProjectFacts> =
         projects.iter().filter(|project| scope.contains(&project.slug)).map(ProjectFacts::from).collect();
     let uploads = if metric.reads_uploads() {
@@ -65,14 +114,17 @@ pub(super) async fn get_metric(
         return Err(damaged(&incomplete));
     }
     let etag = format!("\"{}\"", state.engine.etag(metric, &request, &inputs, format)?);
-    if is_known(&headers, &etag) {
+    if etag::is_known(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
+    let began = Instant::now();
     let answer = state.engine.answer(metric, &request, inputs, format).await;
+    asked.ran(began.elapsed());
     if let Err(QueryError::Damaged(findings)) = &answer {
         state.lake.found(findings);
     }
     let answer = answer?;
+    asked.gave(answer.rows, answer.bytes.len());
     let mut response = (validators(&etag), Body::from(answer.bytes)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if answer.truncated {
@@ -94,15 +146,6 @@ fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
         (header::CACHE_CONTROL, "private, no-cache".to_owned()),
         (header::VARY, "Authorization, Accept, Accept-Encoding".to_owned()),
     ]
-}
-
-/// RFC 9110, 13.1.2: weak comparison, because a compressed answer is the same figures.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|known| {
-        let known = known.trim();
-        known == "*" || known.trim_start_matches("W/") == etag
-    })
 }
 
 fn unknown_metric(state: &AppState, name: &str) -> Problem {

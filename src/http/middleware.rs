@@ -28,7 +28,10 @@ use super::{
     idempotency::REPLAYED,
     linger::Lingering,
 };
-use crate::error::ErrorKind;
+use crate::{
+    error::ErrorKind,
+    telemetry::{Counters, UnderWay},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says that the limit on rows left some out; in the forms that have no room for a warning, it is where that is said.
@@ -49,13 +52,15 @@ impl KeyOfRequest {
 }
 
 /// Gives a request its id, which every log line that it causes has, and every answer; and logs it once it has ended.
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(counters): State<Arc<Counters>>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let span = tracing::error_span!("request", request_id = id);
     let key = KeyOfRequest::default();
     request.extensions_mut().insert(key.clone());
     let path = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let mut line = LogLine {
+        _under_way: counters.request(),
+        counters,
         span: span.clone(),
         started: Instant::now(),
         method: request.method().clone(),
@@ -94,8 +99,11 @@ fn set_headers(headers: &mut HeaderMap, request_id: &str) {
     headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
 }
 
-/// The one line of a request. Written when its answer was sent, or when either side gave it up.
+/// The one line of a request, and its step in the counters. Written when its answer was sent, or when either side gave it
+/// up.
 struct LogLine {
+    counters: Arc<Counters>,
+    _under_way: UnderWay,
     span: Span,
     started: Instant,
     method: Method,
@@ -109,12 +117,15 @@ struct LogLine {
 impl OnBodyEnd for LogLine {
     fn body_ended(&mut self, bytes: u64, complete: bool) {
         self.logged = true;
+        let took = self.started.elapsed();
+        let route = if self.path == "-" { "unknown" } else { &self.path };
+        self.counters.answered(known_method(&self.method), route, self.status.unwrap_or_default(), took);
         let _entered = self.span.enter();
         tracing::info!(
             method = %self.method,
             path = self.path,
             status = self.status.unwrap_or_default(),
-            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             bytes,
             // The body of an answer to HEAD is never sent.
             complete = complete || self.method == Method::HEAD,
@@ -122,6 +133,12 @@ impl OnBodyEnd for LogLine {
             "request"
         );
     }
+}
+
+/// A method as a label; callers may invent others.
+fn known_method(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 impl Drop for LogLine {
@@ -228,7 +245,7 @@ mod tests {
         let router = Router::new()
             .route("/", get(async || -> String { panic!("meter 00123 is odd") }))
             .layer(CatchPanicLayer::custom(answer_panic))
-            .layer(axum::middleware::from_fn(observe));
+            .layer(axum::middleware::from_fn_with_state(Arc::new(Counters::default()), observe));
         let (status, headers, body) = ask(router).await;
         assert_eq!(status, 500);
         assert!(headers.contains_key(REQUEST_ID));
@@ -247,7 +264,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_with_an_etag_may_be_kept_and_asked_for_again() {
         let tagged = get(async || ([(header::ETAG, "\"1\"")], "x"));
-        let (_, headers, _) = ask(Router::new().route("/", tagged).layer(axum::middleware::from_fn(observe))).await;
+        let observed = axum::middleware::from_fn_with_state(Arc::new(Counters::default()), observe);
+        let (_, headers, _) = ask(Router::new().route("/", tagged).layer(observed)).await;
         assert_eq!(headers[header::CACHE_CONTROL], "private, no-cache");
     }
 }

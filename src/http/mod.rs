@@ -1,19 +1,27 @@
 //! The HTTP API. `router()` is all of it on one screen; one file a resource.
 
+mod answers;
 mod auth;
 mod body;
 mod connection;
 mod declared;
+mod etag;
 mod extract;
 mod health;
 mod idempotency;
 mod linger;
+mod metric_paths;
 mod metrics;
 mod middleware;
+mod monitoring;
+mod openapi;
+mod outcome;
 mod page;
 pub mod problem;
+mod problem_types;
 mod projects;
 mod receive;
+mod requests;
 mod uploads;
 mod withdraw;
 
@@ -23,12 +31,12 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
-    routing::{delete, get, post},
 };
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use auth::{Admin, Caller};
+pub use auth::{Admin, Caller, Monitor};
 pub use body::{BodyIdle, idle_timeout_in};
 pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
@@ -42,6 +50,7 @@ use crate::{
     ingest::Ingest,
     lake::Lake,
     query::{Engine, Metrics, ParameterLimits},
+    telemetry::Counters,
 };
 
 /// JSON bodies are a few fields; uploads set their own limit.
@@ -56,6 +65,7 @@ pub struct AppState {
     pub ingest: Arc<Ingest>,
     pub metrics: Arc<Metrics>,
     pub engine: Arc<Engine>,
+    pub counters: Arc<Counters>,
 }
 
 impl AppState {
@@ -64,41 +74,41 @@ impl AppState {
     }
 }
 
-/// Every route, and what wraps them: the last layer is the outermost.
+/// Every route, and what wraps them: the last layer is the outermost. `routes!` takes a route's path and method from what
+/// stands above its handler, which is its description too.
 pub fn router(state: AppState) -> Router {
-    let config = state.config.clone();
-    let timed = Router::new()
-        .route("/healthz", get(health::get_health))
-        .route("/readyz", get(health::get_readiness))
-        .route("/v1/projects", get(projects::list_projects).post(projects::create_project))
-        .route("/v1/projects/{slug}", get(projects::get_project).patch(projects::update_project))
-        .route("/v1/uploads/{id}", get(uploads::get_upload))
-        .route("/v1/metrics", get(metrics::list_metrics))
-        .route("/v1/metrics/{name}", get(metrics::get_metric))
-        .route("/v1/dataset-types", get(uploads::list_dataset_types))
-        .route("/v1/templates/ELECTRICITY_PAYMENT.csv", get(uploads::get_template))
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
-        .layer(axum::middleware::from_fn_with_state(config.http.request_timeout, middleware::limit_time));
+    let (config, counters) = (state.config.clone(), state.counters.clone());
+    let timed = OpenApiRouter::new()
+        .routes(routes!(health::get_health))
+        .routes(routes!(health::get_readiness))
+        .routes(routes!(monitoring::get_counters))
+        .routes(routes!(openapi::get_openapi))
+        .routes(routes!(projects::list_projects, projects::create_project))
+        .routes(routes!(projects::get_project, projects::update_project))
+        .routes(routes!(uploads::get_upload))
+        .routes(routes!(metrics::list_metrics))
+        .routes(routes!(metrics::get_metric))
+        .routes(routes!(uploads::list_dataset_types))
+        .routes(routes!(uploads::get_template))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
     // The work goes with the rows of the projects, and is done even where nobody waits for it any more.
-    let withdrawals = Router::new()
-        .route("/v1/uploads/{id}", delete(withdraw::delete_upload))
-        .route("/v1/uploads/{id}/restore", post(withdraw::restore_upload))
-        .route("/v1/uploads/{id}/purge", post(withdraw::purge_upload))
-        .route("/v1/uploads/delete", post(withdraw::delete_uploads))
+    let withdrawals = OpenApiRouter::new()
+        .routes(routes!(withdraw::delete_upload))
+        .routes(routes!(withdraw::restore_upload))
+        .routes(routes!(withdraw::purge_upload))
+        .routes(routes!(withdraw::delete_uploads))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
     // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
-    let untimed = Router::new()
-        .route("/v1/uploads", get(uploads::list_uploads).post(receive::create_upload).put(receive::create_upload))
-        .route("/v1/uploads/{id}/file", get(uploads::get_upload_file))
-        .route("/v1/uploads/{id}/rejected.csv", get(uploads::get_rejected_rows))
+    let untimed = OpenApiRouter::new()
+        .routes(routes!(uploads::list_uploads, receive::create_upload, receive::put_upload))
+        .routes(routes!(uploads::get_upload_file))
+        .routes(routes!(uploads::get_rejected_rows))
         .layer(DefaultBodyLimit::disable());
 
-    Router::new()
-        .merge(timed)
-        .merge(withdrawals)
-        .merge(untimed)
+    let all = openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(untimed);
+    openapi::described(all, &state.metrics)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
@@ -107,7 +117,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::compression())
         .layer(axum::middleware::map_response(middleware::weaken_packed_etag))
         .layer(option_layer(middleware::cors(&config.http.cors_origins)))
-        .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(axum::middleware::from_fn_with_state(counters, middleware::observe))
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

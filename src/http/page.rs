@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::{Parameters, Problem, extract::invalid_parameter};
 use crate::catalog::{MAX_PAGE, Page};
 
-const DEFAULT_LIMIT: u32 = 50;
+pub(super) const DEFAULT_LIMIT: u32 = 50;
 
 /// Which page to answer. `K` is the key that the list is ordered by.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
+use super::problem_types::{self, MEDIA_TYPE};
 use crate::{catalog::CatalogError, error::ErrorKind};
 
 /// An error answer. `code` is stable and becomes the problem's `type`; `detail` is for people, and fit for outsiders.
@@ -40,6 +41,12 @@ impl Problem {
     #[must_use]
     pub fn slow_body(detail: impl Into<String>) -> Self {
         Self { status: 408, code: "body_timeout", detail: detail.into(), members: Map::new() }
+    }
+
+    /// The last part of its `type`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
     }
 
     /// Adds a member beside the standard ones, such as `errors` or `allowed`.
@@ -126,9 +133,12 @@ impl From<CatalogError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A problem that callers cannot look up is a defect; a test that meets it says so.
+        let described = problem_types::problem(self.code).is_some_and(|described| described.status == self.status);
+        debug_assert!(described, "{} with status {} is not in the table of problems", self.code, self.status);
         let mut body = json!({
             "type": format!("/problems/{}", self.code),
-            "title": status.canonical_reason().unwrap_or("Error"),
+            "title": problem_types::title(status),
             "status": status.as_u16(),
             "detail": self.detail,
         });
@@ -137,7 +147,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

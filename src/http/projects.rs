@@ -8,7 +8,11 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Admin, AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, PathName, Problem, next_cursor,
+    Admin, AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, PathName, Problem,
+    answers::ProjectList,
+    next_cursor,
+    problem_types::{Raises, Refused},
+    requests::{NewProjectFields, ProjectChangeFields},
 };
 use crate::{
     access::Role,
@@ -21,7 +25,34 @@ use crate::{
 /// The most faults of one body that are listed.
 const MAX_FAULTS: usize = 20;
 
-/// `POST /v1/projects`: 201 and where it is.
+/// What making a project can come to.
+struct Creation;
+
+impl Raises for Creation {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_project", "project_exists", "limit_reached", "storage_full"]
+    }
+}
+
+/// What changing one can come to.
+struct Change;
+
+impl Raises for Change {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_project", "currency_fixed", "storage_full"]
+    }
+}
+
+/// Make a project
+#[utoipa::path(
+    post, path = "/v1/projects", tag = "projects",
+    request_body = NewProjectFields,
+    responses(
+        (status = 201, description = "The project.", body = Project,
+            headers(("Location" = String, description = "Where it is."))),
+        Refused<(Admin, NoParameters, JsonObject, Creation)>
+    )
+)]
 pub(super) async fn create_project(
     _: Admin,
     State(state): State<AppState>,
@@ -35,22 +66,37 @@ pub(super) async fn create_project(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
 }
 
-/// `GET /v1/projects?limit&cursor`: those that the key may see, by slug.
+/// List projects
+///
+/// Those that the key may see, by slug.
+#[utoipa::path(
+    get, path = "/v1/projects", tag = "projects",
+    params(PageRequest<ProjectSlug>),
+    responses((status = 200, description = "A page of them.", body = ProjectList), Refused<(Caller, Parameters)>)
+)]
 pub(super) async fn list_projects(
     Caller(principal): Caller,
     State(state): State<AppState>,
     mut parameters: Parameters,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ProjectList>, Problem> {
     let page = PageRequest::<ProjectSlug>::take(&mut parameters)?;
     parameters.finish()?;
     let page = match principal.role {
         Role::Admin => state.catalog.projects_page(page.after.as_ref(), page.limit).await?,
     };
     let next = next_cursor(&page, |project| project.slug.clone());
-    Ok(Json(json!({"projects": page.items, "next_cursor": next})))
+    Ok(Json(ProjectList { projects: page.items, next_cursor: next }))
 }
 
-/// `GET /v1/projects/{slug}`.
+/// Get a project
+#[utoipa::path(
+    get, path = "/v1/projects/{slug}", tag = "projects",
+    params(("slug" = ProjectSlug, Path)),
+    responses(
+        (status = 200, description = "The project.", body = Project),
+        Refused<(Caller, PathName<ProjectSlug>, NoParameters)>
+    )
+)]
 pub(super) async fn get_project(
     Caller(principal): Caller,
     State(state): State<AppState>,
@@ -63,7 +109,18 @@ pub(super) async fn get_project(
     project.map(Json).ok_or_else(Problem::not_found)
 }
 
-/// `PATCH /v1/projects/{slug}`: the fields that are there change, the others stay.
+/// Change a project
+///
+/// The fields that are there change, the others stay. The slug never changes, the currency not once there are uploads.
+#[utoipa::path(
+    patch, path = "/v1/projects/{slug}", tag = "projects",
+    params(("slug" = ProjectSlug, Path)),
+    request_body = ProjectChangeFields,
+    responses(
+        (status = 200, description = "The project as it is now.", body = Project),
+        Refused<(Admin, PathName<ProjectSlug>, NoParameters, JsonObject, Change)>
+    )
+)]
 pub(super) async fn update_project(
     _: Admin,
     State(state): State<AppState>,

@@ -10,25 +10,28 @@ use std::{
 };
 
 use axum::{
-    Json,
     body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::header,
+    response::Response,
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Admin, AppState, Parameters, Problem,
+    answers::Received,
     declared::Declared,
-    idempotency, invalid_parameter, unreadable_body,
-    uploads::{rejected_rows_link, upload_json},
+    idempotency::{self, IdempotencyHeader},
+    invalid_parameter,
+    outcome::answer,
+    problem_types::{Raises, Refused},
+    requests::{ContentEncoding, UploadForm, UploadQuery, UploadQueryOrForm},
+    unreadable_body,
     withdraw::no_uploads,
 };
 use crate::{
-    catalog::{OnError, Project, UploadRecord},
+    catalog::{OnError, Project},
     error::ErrorKind,
     ids::{IdempotencyKey, ProjectSlug},
     ingest::{IngestError, Outcome, UploadRequest},
@@ -44,7 +47,29 @@ const MAX_FIELDS: usize = 20;
 /// The one provider of files that people upload (seed: Integration Set-Up, 4).
 const DATA_PROVIDER: &str = "user";
 
-/// Takes in one file, whichever way it comes.
+/// What receiving a file can come to.
+struct Reception;
+
+impl Raises for Reception {
+    fn codes() -> Vec<&'static str> {
+        let request = ["not_found", "body_broken", "broken_form", "body_timeout", "form_too_large", "file_too_large"];
+        let file = ["unsupported_type", "wrong_file_name", "upload_rejected", "currency_changed"];
+        [&request[..], &file, &["too_many_uploads", "storage_full"]].concat()
+    }
+}
+
+/// Upload a file
+///
+/// As a form whose last part is the file, or as a plain body. With `dry_run`, it is checked and nothing is kept.
+#[utoipa::path(
+    post, path = "/v1/uploads", tag = "uploads",
+    params(UploadQueryOrForm, IdempotencyHeader, ContentEncoding),
+    request_body(content(
+        (UploadForm = "multipart/form-data"), (String = "text/csv"), ("application/gzip"), ("application/zstd"),
+        ("application/octet-stream")
+    )),
+    responses(Received, Refused<(Admin, Parameters, IdempotencyHeader, Reception)>)
+)]
 pub(super) async fn create_upload(
     Admin(principal): Admin,
     State(state): State<AppState>,
@@ -81,6 +106,21 @@ pub(super) async fn create_upload(
         Some(answer) => Ok(answer),
         None => Err(form.err().unwrap_or_else(Problem::unexplained)),
     }
+}
+
+/// Upload a file as a plain body
+///
+/// What `curl -T` sends. The same as POST.
+#[utoipa::path(
+    put, path = "/v1/uploads", tag = "uploads",
+    params(UploadQuery, IdempotencyHeader, ContentEncoding),
+    request_body(content(
+        (String = "text/csv"), ("application/gzip"), ("application/zstd"), ("application/octet-stream")
+    )),
+    responses(Received, Refused<(Admin, Parameters, IdempotencyHeader, Reception)>)
+)]
+pub(super) async fn put_upload(admin: Admin, state: State<AppState>, request: Request) -> Result<Response, Problem> {
+    create_upload(admin, state, request).await
 }
 
 /// Who sends a file, and what they call the request.
@@ -280,60 +320,6 @@ async fn receive(
     }
 }
 
-fn answer(outcome: Outcome, dry_run: bool) -> Result<Response, Problem> {
-    match outcome {
-        Outcome::Committed(record) => {
-            let location = format!("/v1/uploads/{}", record.id);
-            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(upload_json(&record))).into_response())
-        }
-        Outcome::Repeated(record) => {
-            let mut body = upload_json(&record);
-            body["already_uploaded"] = json!(true);
-            Ok(Json(body).into_response())
-        }
-        Outcome::Checked(record) => Ok(Json(checked_json(&record)).into_response()),
-        Outcome::Rejected(record) => Err(rejected(&record, dry_run)),
-        // An answer that is replayed is one of the others.
-        Outcome::Replayed(first) => answer(*first, dry_run),
-    }
-}
-
-/// The report of a dry run, which is no upload and has no id.
-fn checked_json(record: &UploadRecord) -> Value {
-    let mut body = upload_json(record);
-    body["id"] = Value::Null;
-    body["status"] = json!("checked");
-    body["rejected_rows"] = Value::Null;
-    body
-}
-
-/// The answer to a file that is refused for its content: what is wrong, where, and where all of it can be fetched.
-fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
-    let report = &record.report;
-    let count = |name: &str| report["counts"][name].as_u64().unwrap_or_default();
-    let first = &report["errors"][0];
-    let (line, message) = (&first["line"], first["message"].as_str().unwrap_or_default());
-    let detail = match (count("rejected"), count("read")) {
-        (0, _) => format!("the file cannot be read; line {line}: {message}"),
-        (bad, read) => {
-            format!("{bad} of {read} rows are rejected, so nothing of the file was taken; line {line}: {message}")
-        }
-    };
-    let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
-        .with("upload_status", if dry_run { "checked" } else { "rejected" })
-        .with("counts", report["counts"].clone())
-        .with("errors", report["errors"].clone())
-        .with("warnings", report["warnings"].clone())
-        .with("sha256", record.sha256.clone());
-    if !dry_run {
-        problem = problem
-            .with("upload_id", record.id.as_str())
-            .with("upload", format!("/v1/uploads/{}", record.id))
-            .with("rejected_rows", rejected_rows_link(record));
-    }
-    problem
-}
-
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Self {
         match &error {
@@ -345,6 +331,7 @@ impl From<IngestError> for Problem {
                 Some(late) => invalid_parameter(&late.0, late.to_string()),
                 None => unreadable_body(source),
             },
+            IngestError::CurrencyChanged => Self::failure(error.kind(), "currency_changed", &error),
             IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
             IngestError::KeyInFlight => Self::failure(error.kind(), "idempotency_key_in_flight", &error),
             IngestError::KeyReused => Self::failure(error.kind(), "idempotency_key_reused", &error),

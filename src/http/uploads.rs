@@ -16,7 +16,12 @@ use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use serde_json::{Value, json};
 
-use super::{AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem, next_cursor};
+use super::{
+    AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem,
+    answers::{DatasetType, DatasetTypeList, Upload, UploadList},
+    next_cursor,
+    problem_types::Refused,
+};
 use crate::{
     access::Principal,
     access::Role,
@@ -31,28 +36,7 @@ const CHUNK: usize = 256 << 10;
 
 /// An upload as the API answers it: its record, and the counts, months and warnings of its report.
 pub(super) fn upload_json(record: &UploadRecord) -> Value {
-    json!({
-        "id": record.id,
-        "status": record.status,
-        "projects": record.projects,
-        "dataset_name": record.dataset_name,
-        "dataset_type": record.dataset_type,
-        "data_provider": record.data_provider,
-        "file_name": record.file_name,
-        "on_error": record.on_error,
-        "lake_version": record.lake_version,
-        "counts": record.report["counts"],
-        "months": record.report["months"],
-        "warnings": record.report["warnings"],
-        "errors": record.report["errors"],
-        "rejected_rows": rejected_rows_link(record),
-        "sha256": record.sha256,
-        "bytes": record.bytes,
-        "received_at": record.received_at,
-        "committed_at": record.committed_at,
-        "deleted_at": record.deleted_at,
-        "key_prefix": record.key_prefix,
-    })
+    json!(Upload::of(record, rejected_rows_link(record)))
 }
 
 /// Where an upload's rejected rows are, if it has any.
@@ -61,12 +45,29 @@ pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
     has_some.then(|| format!("/v1/uploads/{}/rejected.csv", record.id))
 }
 
-/// `GET /v1/uploads?project&status&dataset_name&from&to&limit&cursor`: the newest first, without their row errors.
+/// List uploads
+///
+/// The newest first, without their row errors.
+#[utoipa::path(
+    get, path = "/v1/uploads", tag = "uploads",
+    params(
+        ("project" = Option<ProjectSlug>, Query, description = "Those to this project."),
+        ("status" = Option<UploadStatus>, Query, description = "Those that are so far."),
+        ("dataset_name" = Option<String>, Query, description = "Those of exactly this name."),
+        ("from" = Option<String>, Query, format = DateTime, description = "Those received at or after this instant."),
+        ("to" = Option<String>, Query, format = DateTime, description = "Those received before this instant."),
+        PageRequest<UploadId>
+    ),
+    responses(
+        (status = 200, description = "A page of them.", body = UploadList),
+        Refused<(Caller, Parameters, PathName<ProjectSlug>)>
+    )
+)]
 pub(super) async fn list_uploads(
     Caller(principal): Caller,
     State(state): State<AppState>,
     mut parameters: Parameters,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<UploadList>, Problem> {
     let page = PageRequest::<UploadId>::take(&mut parameters)?;
     let filter = UploadFilter {
         project: parameters.take_as::<ProjectSlug>("project")?,
@@ -92,7 +93,7 @@ pub(super) async fn list_uploads(
             upload
         })
         .collect();
-    Ok(Json(json!({ "uploads": uploads, "next_cursor": next })))
+    Ok(Json(UploadList { uploads, next_cursor: next }))
 }
 
 /// A value of `from` and `to`, which name when uploads were received.
@@ -108,7 +109,17 @@ impl FromStr for Instant {
     }
 }
 
-/// `GET /v1/uploads/{id}`: with its first row errors.
+/// Get an upload
+///
+/// With its first 100 row errors.
+#[utoipa::path(
+    get, path = "/v1/uploads/{id}", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "The upload.", body = Upload),
+        Refused<(Caller, PathName<UploadId>, NoParameters)>
+    )
+)]
 pub(super) async fn get_upload(
     Caller(principal): Caller,
     State(state): State<AppState>,
@@ -118,7 +129,19 @@ pub(super) async fn get_upload(
     Ok(Json(upload_json(&find(&state, &principal, &id).await?)))
 }
 
-/// `GET /v1/uploads/{id}/file`: the original, byte for byte.
+/// Get the file of an upload
+///
+/// The original, byte for byte. 404 once it is erased.
+#[utoipa::path(
+    get, path = "/v1/uploads/{id}/file", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "The file, packed as it came.",
+            content((String = "text/csv"), ("application/gzip"), ("application/zstd")),
+            headers(("Content-Disposition" = String, description = "With the name of the file."))),
+        Refused<(Caller, PathName<UploadId>, NoParameters)>
+    )
+)]
 pub(super) async fn get_upload_file(
     Caller(principal): Caller,
     State(state): State<AppState>,
@@ -130,7 +153,18 @@ pub(super) async fn get_upload_file(
     download(&upload.file_name, packing, move || state.ingest.original(&upload.id).map(Some)).await
 }
 
-/// `GET /v1/uploads/{id}/rejected.csv`: the rejected rows with line, column, code and message.
+/// Get the rejected rows of an upload
+///
+/// With the columns line, column, code and message behind their own. 404 where there are none.
+#[utoipa::path(
+    get, path = "/v1/uploads/{id}/rejected.csv", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "The rows.", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String, description = "With the name of the file."))),
+        Refused<(Caller, PathName<UploadId>, NoParameters)>
+    )
+)]
 pub(super) async fn get_rejected_rows(
     Caller(principal): Caller,
     State(state): State<AppState>,
@@ -141,7 +175,15 @@ pub(super) async fn get_rejected_rows(
     download("rejected.csv", Packing::Plain, move || state.ingest.rejected_rows(&upload.id)).await
 }
 
-/// `GET /v1/templates/ELECTRICITY_PAYMENT.csv`.
+/// Get a template of a file of payments
+#[utoipa::path(
+    get, path = "/v1/templates/ELECTRICITY_PAYMENT.csv", tag = "reference",
+    responses(
+        (status = 200, description = "The header, and two rows as examples.", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String, description = "With the name of the file."))),
+        Refused<(Caller, NoParameters)>
+    )
+)]
 pub(super) async fn get_template(_: Caller, _: NoParameters) -> Response {
     let disposition = format!("attachment; filename=\"{}\"", definition::FILE_NAME);
     let headers =
@@ -149,28 +191,22 @@ pub(super) async fn get_template(_: Caller, _: NoParameters) -> Response {
     (headers, definition::template()).into_response()
 }
 
-/// `GET /v1/dataset-types`: what a file may and must have, from the definition that the decoder reads by.
-pub(super) async fn list_dataset_types(_: Caller, _: NoParameters) -> Json<Value> {
-    let columns: Vec<Value> = definition::COLUMNS
-        .iter()
-        .map(|column| {
-            json!({
-                "name": column.name,
-                "required": column.required,
-                "format": column.format,
-                "format_description": column.format.describe(),
-                "meaning": column.meaning,
-                "lake_column": column.lake_column,
-            })
-        })
-        .collect();
-    Json(json!({ "dataset_types": [{
-        "name": definition::DATASET_TYPE,
-        "title": "Electricity payments",
-        "file_name": definition::FILE_NAME,
-        "template": format!("/v1/templates/{}", definition::FILE_NAME),
-        "columns": columns,
-    }] }))
+/// List the kinds of files
+///
+/// What a file may and must have, from the definition that the decoder reads by.
+#[utoipa::path(
+    get, path = "/v1/dataset-types", tag = "reference",
+    responses((status = 200, description = "All of them.", body = DatasetTypeList), Refused<(Caller, NoParameters)>)
+)]
+pub(super) async fn list_dataset_types(_: Caller, _: NoParameters) -> Json<DatasetTypeList> {
+    let payments = DatasetType {
+        name: definition::DATASET_TYPE,
+        title: "Electricity payments",
+        file_name: definition::FILE_NAME,
+        template: format!("/v1/templates/{}", definition::FILE_NAME),
+        columns: definition::COLUMNS.iter().map(Into::into).collect(),
+    };
+    Json(DatasetTypeList { dataset_types: [payments] })
 }
 
 async fn find(state: &AppState, principal: &Principal, id: &UploadId) -> Result<UploadRecord, Problem> {

@@ -1,9 +1,15 @@
 //! Deleting uploads and bringing them back.
 
 use axum::{Json, extract::State};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Admin, AppState, JsonObject, NoParameters, PathName, Problem, uploads::upload_json};
+use super::{
+    Admin, AppState, JsonObject, NoParameters, PathName, Problem,
+    answers::{DeletedUploads, PurgedUpload, Upload},
+    problem_types::{Raises, Refused},
+    requests::UploadIds,
+    uploads::upload_json,
+};
 use crate::{
     error::ErrorKind,
     ids::UploadId,
@@ -11,11 +17,30 @@ use crate::{
 };
 
 /// Uploads that one request deletes at most.
-const MAX_UPLOADS: usize = 1000;
+pub(super) const MAX_UPLOADS: usize = 1000;
 /// Ids that a problem names at most, and characters of each.
 const MAX_NAMED: usize = 100;
 
-/// `DELETE /v1/uploads/{id}`: its rows leave the lake, and what it had corrected comes back. It can be restored.
+/// What changing the lake's uploads can come to.
+struct Withdrawal;
+
+impl Raises for Withdrawal {
+    fn codes() -> Vec<&'static str> {
+        vec!["upload_status", "storage_full"]
+    }
+}
+
+/// Delete an upload
+///
+/// Its rows leave the lake, and what it had corrected comes back. It can be restored. One that is deleted already stays so.
+#[utoipa::path(
+    delete, path = "/v1/uploads/{id}", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "The upload as it is now.", body = Upload),
+        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+    )
+)]
 pub(super) async fn delete_upload(
     _: Admin,
     State(state): State<AppState>,
@@ -26,7 +51,17 @@ pub(super) async fn delete_upload(
     Ok(Json(deleted.uploads.first().map_or(Value::Null, upload_json)))
 }
 
-/// `POST /v1/uploads/{id}/restore`: a deleted upload comes back, at its old place in the order of uploads.
+/// Restore a deleted upload
+///
+/// It comes back at its old place in the order of uploads: what later ones had corrected stays corrected.
+#[utoipa::path(
+    post, path = "/v1/uploads/{id}/restore", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "The upload as it is now.", body = Upload),
+        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+    )
+)]
 pub(super) async fn restore_upload(
     _: Admin,
     State(state): State<AppState>,
@@ -37,13 +72,32 @@ pub(super) async fn restore_upload(
     Ok(Json(restored.uploads.first().map_or(Value::Null, upload_json)))
 }
 
-/// `POST /v1/uploads/delete` with `{"uploads": [ids]}`: all of them in one commit, or none.
+/// What a list of uploads can come to.
+struct IdList;
+
+impl Raises for IdList {
+    fn codes() -> Vec<&'static str> {
+        vec!["invalid_body", "not_found"]
+    }
+}
+
+/// Delete several uploads
+///
+/// All of them in one commit, or none.
+#[utoipa::path(
+    post, path = "/v1/uploads/delete", tag = "uploads",
+    request_body = UploadIds,
+    responses(
+        (status = 200, description = "The uploads as they are now, without their row errors.", body = DeletedUploads),
+        Refused<(Admin, NoParameters, JsonObject, IdList, Withdrawal)>
+    )
+)]
 pub(super) async fn delete_uploads(
     _: Admin,
     State(state): State<AppState>,
     _: NoParameters,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<DeletedUploads>, Problem> {
     let deleted = state.ingest.delete(&read_ids(body)?).await?;
     let uploads: Vec<Value> = deleted
         .uploads
@@ -54,18 +108,29 @@ pub(super) async fn delete_uploads(
             upload
         })
         .collect();
-    Ok(Json(json!({ "lake_version": deleted.lake_version, "uploads": uploads })))
+    Ok(Json(DeletedUploads { lake_version: deleted.lake_version, uploads }))
 }
 
-/// `POST /v1/uploads/{id}/purge`: erases an upload that is out of the lake, for good.
+/// Erase an upload for good
+///
+/// One that is out of the lake: its file, and all that came of it. Its record stays, without any value of the file.
+#[utoipa::path(
+    post, path = "/v1/uploads/{id}/purge", tag = "uploads",
+    params(("id" = UploadId, Path)),
+    responses(
+        (status = 200, description = "What was erased.", body = PurgedUpload),
+        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+    )
+)]
 pub(super) async fn purge_upload(
     _: Admin,
     State(state): State<AppState>,
     PathName(id): PathName<UploadId>,
     _: NoParameters,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PurgedUpload>, Problem> {
     let Purged { upload, lake_files, set_aside } = state.ingest.purge(&id).await.map_err(of_one)?;
-    Ok(Json(json!({ "upload": upload_json(&upload), "lake_files_removed": lake_files, "files_set_aside": set_aside })))
+    let upload = upload_json(&upload);
+    Ok(Json(PurgedUpload { upload, lake_files_removed: lake_files, files_set_aside: set_aside }))
 }
 
 /// The ids of a body. What is no id is no upload either, and is named with those.

@@ -23,6 +23,7 @@ mod repeats;
 mod report;
 mod spool;
 mod stage;
+mod tally;
 mod withdraw;
 
 use std::{
@@ -58,6 +59,7 @@ use crate::{
     ids::{IdempotencyKey, UploadId},
     lake::{Finding, Lake},
     payments::{decoder::Limits, packing::Packing, unpack::UnpackLimits},
+    telemetry::{Counters, UploadInCount},
 };
 
 /// Chunks of a body that wait for the decoder at most.
@@ -109,6 +111,7 @@ pub struct Ingest {
     withdrawing: Semaphore,
     /// Uploads whose file is received, deletions and restorations.
     under_way: TaskTracker,
+    counters: Arc<Counters>,
 }
 
 impl Ingest {
@@ -123,9 +126,9 @@ impl Ingest {
         let memory = SpoolMemory::new(config.memory_bytes);
         let under_way = TaskTracker::new();
         let (keys, withdrawing) = (KeysInFlight::default(), Semaphore::new(1));
-        let ingest =
-            Self { catalog, lake, data_dir: data_dir.to_owned(), config, places, memory, keys, withdrawing, under_way };
-        let folder = data_dir.to_owned();
+        let (data_dir, counters) = (data_dir.to_owned(), Arc::default());
+        let ingest = Self { catalog, lake, data_dir, config, places, memory, keys, withdrawing, under_way, counters };
+        let folder = ingest.data_dir.clone();
         let failed = IngestError::io("removing unfinished uploads");
         blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
         ingest.recover().await?;
@@ -133,6 +136,12 @@ impl Ingest {
         let missing = missing.into_iter().map(|(upload, project)| Finding::UploadMissing { project, upload });
         ingest.lake.found(&missing.collect::<Vec<_>>());
         Ok(ingest)
+    }
+
+    /// Counts its uploads there.
+    #[must_use]
+    pub fn counted_in(self, counters: Arc<Counters>) -> Self {
+        Self { counters, ..self }
     }
 
     /// Takes in one file. `body` is its bytes, packed as its name says; an error in it is the sender's.
@@ -143,6 +152,18 @@ impl Ingest {
         self: &Arc<Self>,
         request: UploadRequest,
         body: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<Outcome, IngestError> {
+        let (counted, dry_run) = (Arc::new(self.counters.upload()), request.dry_run);
+        let ended = self.take_in(request, body, counted.clone()).await;
+        tally::count(&counted, dry_run, &ended);
+        ended
+    }
+
+    async fn take_in(
+        self: &Arc<Self>,
+        request: UploadRequest,
+        body: impl Stream<Item = io::Result<Bytes>>,
+        counted: Arc<UploadInCount>,
     ) -> Result<Outcome, IngestError> {
         let key = self.keys.take(&request)?;
         if let Some(answered) = self.answered_key(&request).await? {
@@ -175,8 +196,11 @@ impl Ingest {
         };
         let ingest = self.clone();
         let finish = async move {
+            let dry_run = request.dry_run;
             let outcome = ingest.finish(request, record, checked, &work).await;
             work.end().await;
+            // Here too, because nobody may wait for it any more.
+            tally::count(&counted, dry_run, &outcome);
             outcome
         };
         self.under_way.spawn(finish).await.map_err(|_| IngestError::Stopped)?

@@ -2,6 +2,7 @@
 //! types all read it from here. (seed: Electricity Payments File Definition; File formatting, 2 to 5)
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The dataset type's name in the API.
 pub const DATASET_TYPE: &str = "electricity_payments";
@@ -56,8 +57,9 @@ impl Column {
 }
 
 /// What a column's values are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ColumnFormat)]
 pub enum Format {
     /// An instant; without an offset it is UTC.
     Timestamp,

@@ -1,10 +1,11 @@
 //! What a check of a file reports: counts that add up, row errors that lead to the fix, warnings.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How many records a file had and what became of them: `read = accepted + duplicate + rejected` and
 /// `accepted = new + corrected`, to the row. The header is not a record, nor is a line without a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     pub read: u64,
     pub accepted: u64,
@@ -15,28 +16,34 @@ pub struct Counts {
 }
 
 /// Why a record was not accepted, or a whole file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RowError {
     /// The line of the file, unpacked, on which the record starts; the header is line 1.
     pub line: u64,
     /// The offset in the file, unpacked, in bytes from 0, of the value, or of the record where no single value is at fault.
     pub byte: u64,
     /// The header of the column at fault, where one is.
+    #[schema(required)]
     pub column: Option<String>,
-    /// Stable, in `snake_case`; the decoder's are in [`code`].
+    /// Stable, in `snake_case`.
+    #[schema(example = "bad_timestamp")]
     pub code: String,
     /// The value as the file had it, at most 100 characters.
+    #[schema(required)]
     pub value: Option<String>,
     /// What is wrong and what to do, for a person.
     pub message: String,
 }
 
 /// Something that was accepted and that its owner should look at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
+    #[schema(example = "unknown_status")]
     pub code: String,
+    #[schema(required)]
     pub column: Option<String>,
     /// A value that it is about, such as an unknown STATUS word. None for all the values beyond the first twenty.
+    #[schema(required)]
     pub value: Option<String>,
     /// How many records it is about.
     pub count: u64,

@@ -10,6 +10,7 @@ use arrow::{
 use datafusion::execution::memory_pool::MemoryReservation;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{QueryError, metrics::Metric};
 use crate::payments::schema::instant;
@@ -32,32 +33,51 @@ pub(super) struct Answer {
     pub _memory: MemoryReservation,
 }
 
-/// A column's name, type (`text`, `integer`, `decimal`, `date`, `timestamp`, `boolean`) and unit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What the values of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    Text,
+    /// In JSON a number, and a text beyond 2^53, which most readers would round.
+    Integer,
+    /// Exact: a numeral with its four decimals, never a float.
+    Decimal,
+    /// A local day.
+    Date,
+    /// An instant in UTC.
+    Timestamp,
+    Boolean,
+}
+
+/// A column of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AnswerColumn {
     pub name: String,
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: ColumnType,
+    /// What a number counts; `currency` is the currency of the row.
+    #[schema(required)]
     pub unit: Option<String>,
 }
 
 /// Something that whoever reads the figures should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AnswerWarning {
+    #[schema(value_type = String, example = "truncated")]
     pub code: &'static str,
     pub message: String,
 }
 
-/// The name of a type of an answer; nothing for a type that answers do not have, such as a float.
+/// The type of an answer's column; nothing for a type that answers do not have, such as a float.
 #[must_use]
-pub(super) fn column_type(engine: &DataType) -> Option<&'static str> {
+pub(super) fn column_type(engine: &DataType) -> Option<ColumnType> {
     Some(match plain_type(engine)? {
-        DataType::Utf8 => "text",
-        DataType::Int64 => "integer",
-        DataType::Decimal128(..) => "decimal",
-        DataType::Date32 => "date",
-        DataType::Timestamp(..) => "timestamp",
-        _ => "boolean",
+        DataType::Utf8 => ColumnType::Text,
+        DataType::Int64 => ColumnType::Integer,
+        DataType::Decimal128(..) => ColumnType::Decimal,
+        DataType::Date32 => ColumnType::Date,
+        DataType::Timestamp(..) => ColumnType::Timestamp,
+        _ => ColumnType::Boolean,
     })
 }
 

@@ -54,6 +54,7 @@ struct Turn {
 pub struct Encoded {
     /// They count to the memory of all queries until they are dropped.
     pub bytes: Bytes,
+    pub rows: usize,
     /// Whether rows were left out because of the limit.
     pub truncated: bool,
 }
@@ -115,7 +116,7 @@ impl Engine {
 
     async fn encoded(&self, answer: Answer, format: Format, turn: Turn) -> Result<Encoded, QueryError> {
         let mut out = Bounded::new(self.limits.max_answer_bytes, self.sessions.memory("an encoded answer"));
-        let truncated = answer.truncated;
+        let (rows, truncated) = (answer.rows.num_rows(), answer.truncated);
         let write = move || {
             let written = encode(&answer, format, &mut out);
             drop((answer, turn));
@@ -124,7 +125,7 @@ impl Engine {
         let written = tokio::task::spawn_blocking(write).await;
         // Only a panic ends it early; its text went to the log where it happened.
         let bytes = written.map_err(|error| QueryError::Encode(ArrowError::ExternalError(Box::new(error))))??;
-        Ok(Encoded { bytes, truncated })
+        Ok(Encoded { bytes, rows, truncated })
     }
 
     /// A strong validator of the answer in one format, without the quotes: from the lake's version, the scope, what is
@@ -210,9 +211,9 @@ impl Engine {
         })
     }
 
-    /// What queries have of their memory now, for tests that hold when it is given back.
-    #[cfg(test)]
-    pub(super) fn reserved_memory(&self) -> usize {
+    /// What queries, and answers that are not sent yet, have of their memory now; in bytes.
+    #[must_use]
+    pub fn reserved_memory(&self) -> usize {
         self.sessions.reserved_memory()
     }
 

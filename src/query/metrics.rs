@@ -8,10 +8,11 @@ use datafusion::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     QueryError,
-    answer::column_type,
+    answer::{ColumnType, column_type},
     own::OwnParameter,
     params,
     period::Grain,
@@ -22,18 +23,19 @@ use super::{
 static FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/metric_files.rs"));
 
 /// What the catalogue of metrics says of one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Metric)]
 pub struct MetricInfo {
     pub name: String,
     pub title: String,
     pub definition: String,
-    /// The kind of chart that suits it: `bar`, `line`, `share`, `heatmap` or `table`.
+    /// The kind of chart that suits it.
     pub chart: Chart,
     pub parameters: Vec<ParameterInfo>,
     pub columns: Vec<ColumnInfo>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Chart {
     Bar,
@@ -44,16 +46,17 @@ pub enum Chart {
 }
 
 /// A parameter as the catalogue shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MetricParameter)]
 pub struct ParameterInfo {
     pub name: String,
-    /// `slug`, `date`, `time_zone`, `choice`, `text`, `currency`, `integer` or `columns`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: ParameterType,
     pub repeatable: bool,
     pub description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
+    /// The values that there are; of `columns`, the columns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,16 +65,40 @@ pub struct ParameterInfo {
     pub max: Option<i64>,
 }
 
+/// What the values of a parameter are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParameterType {
+    /// A project's slug.
+    Slug,
+    /// A local day; `from` and `to` take a month and an instant too.
+    Date,
+    /// An IANA time zone.
+    TimeZone,
+    /// One of a few words.
+    Choice,
+    Text,
+    /// An ISO 4217 code.
+    Currency,
+    Integer,
+    /// Columns of the answer, with a comma between.
+    Columns,
+}
+
 /// A column of a metric's answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MetricColumn)]
 pub struct ColumnInfo {
     pub name: String,
-    /// `text`, `integer`, `decimal`, `date`, `timestamp` or `boolean`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: ColumnType,
     /// What a number counts; `currency` is the currency of the row.
+    #[schema(required)]
     pub unit: Option<String>,
     pub description: String,
+    /// Whether its values may be null, by the plan of the SELECT.
+    #[serde(skip)]
+    pub nullable: bool,
 }
 
 /// A metric, checked.
@@ -98,6 +125,12 @@ impl Metric {
     #[must_use]
     pub fn reads_uploads(&self) -> bool {
         self.tables.contains(&Table::Uploads)
+    }
+
+    /// Whether the period of a request may be the last so many local days, which its answer then shows as `from` and `to`.
+    #[must_use]
+    pub fn counts_back(&self) -> bool {
+        self.own.values().any(|own| own.last_days)
     }
 
     pub(super) fn takes(&self, parameter: &str) -> bool {
@@ -228,7 +261,8 @@ async fn columns(metric: &Metric, described: Vec<ColumnMatter>) -> Result<Vec<Co
         let kind = column_type(field.data_type()).ok_or_else(|| {
             format!("its column {} is {}, which is no type of an answer", matter.name, field.data_type())
         })?;
-        Ok(ColumnInfo { name: matter.name, kind, unit: matter.unit, description: matter.description })
+        let ColumnMatter { name, unit, description } = matter;
+        Ok(ColumnInfo { name, kind, unit, description, nullable: field.is_nullable() })
     };
     fields.iter().zip(described).map(info).collect()
 }

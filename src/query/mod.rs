@@ -20,12 +20,12 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
-pub use answer::{AnswerColumn, AnswerWarning};
+pub use answer::{AnswerColumn, AnswerWarning, ColumnType};
 pub use encode::{Format, UnknownFormat};
 pub use engine::{Encoded, Engine};
-pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo};
+pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo, ParameterType};
 pub use own::{OwnParameter, OwnValue};
-pub use params::{MetricRequest, OrderKey, ParameterError, ParameterLimits};
+pub use params::{MAX_LENGTH, MAX_VALUES, MetricRequest, OrderKey, ParameterError, ParameterLimits};
 pub use period::{Grain, Moment};
 pub use plan::{Inputs, ProjectFacts};
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    metrics::ParameterInfo,
+    metrics::{ParameterInfo, ParameterType},
     params::{ParameterError, day, integer},
     period::days_since_epoch,
 };
@@ -60,9 +60,9 @@ impl OwnParameter {
 
     pub(super) fn info(&self, name: &str) -> ParameterInfo {
         let kind = match self.kind {
-            OwnKind::Integer => "integer",
-            OwnKind::Date => "date",
-            OwnKind::Text => "text",
+            OwnKind::Integer => ParameterType::Integer,
+            OwnKind::Date => ParameterType::Date,
+            OwnKind::Text => ParameterType::Text,
         };
         ParameterInfo {
             name: name.to_owned(),

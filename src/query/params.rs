@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
 use super::{
-    metrics::{Metric, ParameterInfo},
+    metrics::{Metric, ParameterInfo, ParameterType as Type},
     own::OwnValue,
     period::{Grain, Moment},
 };
@@ -29,9 +29,9 @@ impl Default for ParameterLimits {
 }
 
 /// How often a repeatable parameter may be given.
-const MAX_VALUES: usize = 200;
+pub const MAX_VALUES: usize = 200;
 /// How many characters a value may have.
-const MAX_LENGTH: usize = 200;
+pub const MAX_LENGTH: usize = 200;
 /// The years that `from` and `to` may name.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=2199;
 
@@ -73,17 +73,21 @@ pub(super) fn common(
     columns: &[String],
 ) -> Option<ParameterInfo> {
     let (kind, repeatable, description) = match name {
-        "project" => ("slug", true, "A project's slug; all that the key may see by default."),
-        "from" => ("date", false, "The first local day: YYYY-MM-DD, YYYY-MM, or an instant with its offset."),
-        "to" => {
-            ("date", false, "The local day before which it ends: YYYY-MM-DD, YYYY-MM, or an instant with its offset.")
+        "project" => (Type::Slug, true, "A project's slug; all that the key may see by default."),
+        "from" => (Type::Date, false, "The first local day: YYYY-MM-DD, YYYY-MM, or an instant with its offset."),
+        "to" => (
+            Type::Date,
+            false,
+            "The local day before which it ends: YYYY-MM-DD, YYYY-MM, or an instant with its offset.",
+        ),
+        "tz" => (Type::TimeZone, false, "An IANA time zone; the project's own by default."),
+        "grain" => (Type::Choice, false, "The width of a period."),
+        "site" => (Type::Text, true, "A site, exactly as it is written; all by default."),
+        "currency" => (Type::Currency, true, "An ISO 4217 code; all by default."),
+        "limit" => (Type::Integer, false, "The most rows of the answer."),
+        "order" => {
+            (Type::Columns, false, "Columns with a comma between, each with - before it for the greatest first.")
         }
-        "tz" => ("time_zone", false, "An IANA time zone; the project's own by default."),
-        "grain" => ("choice", false, "The width of a period."),
-        "site" => ("text", true, "A site, exactly as it is written; all by default."),
-        "currency" => ("currency", true, "An ISO 4217 code; all by default."),
-        "limit" => ("integer", false, "The most rows of the answer."),
-        "order" => ("columns", false, "Columns with a comma between, each with - before it for the greatest first."),
         _ => return None,
     };
     let mut info = ParameterInfo {

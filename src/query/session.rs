@@ -130,7 +130,6 @@ impl Sessions {
         MemoryConsumer::new(holder).register(&self.runtime.memory_pool)
     }
 
-    #[cfg(test)]
     pub(super) fn reserved_memory(&self) -> usize {
         self.runtime.memory_pool.reserved()
     }

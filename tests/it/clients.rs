@@ -43,7 +43,7 @@ fn python() -> PathBuf {
 }
 
 /// Runs a script of this repository to its end, beside the server.
-async fn run(script: &str, arguments: &[&dyn AsRef<OsStr>]) {
+pub async fn run(script: &str, arguments: &[&dyn AsRef<OsStr>]) {
     let mut command = Command::new(python());
     command.arg(root().join(script)).args(arguments.iter().map(AsRef::as_ref));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -16,6 +16,7 @@ mod idempotency;
 mod limits;
 mod metrics;
 mod offline_check;
+mod openapi;
 mod packed_uploads;
 mod projects;
 mod purge;

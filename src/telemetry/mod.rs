@@ -1,8 +1,15 @@
-//! Logs: structured, on stderr, with the request's id on every line that a request causes.
+//! Logs: structured, on stderr, with the request's id on every line that a request causes. Beside them the operational
+//! counters.
+
+mod counters;
+mod readings;
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub use counters::{AskedMetric, Counters, RowKind, UnderWay, UploadInCount, UploadOutcome};
+pub use readings::{LakeReading, Readings};
 
 use crate::config::{LogConfig, LogFormat};
 

@@ -1,0 +1,71 @@
+//! What a file is answered with, once it is checked: that it landed, that it came before, what a dry run found, or all that
+//! is wrong with it.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Problem,
+    uploads::{rejected_rows_link, upload_json},
+};
+use crate::{catalog::UploadRecord, error::ErrorKind, ingest::Outcome};
+
+/// # Errors
+/// The file is refused for its content.
+pub(super) fn answer(outcome: Outcome, dry_run: bool) -> Result<Response, Problem> {
+    match outcome {
+        Outcome::Committed(record) => {
+            let location = format!("/v1/uploads/{}", record.id);
+            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(upload_json(&record))).into_response())
+        }
+        Outcome::Repeated(record) => {
+            let mut body = upload_json(&record);
+            body["already_uploaded"] = json!(true);
+            Ok(Json(body).into_response())
+        }
+        Outcome::Checked(record) => Ok(Json(checked_json(&record)).into_response()),
+        Outcome::Rejected(record) => Err(rejected(&record, dry_run)),
+        // An answer that is replayed is one of the others.
+        Outcome::Replayed(first) => answer(*first, dry_run),
+    }
+}
+
+/// The report of a dry run, which is no upload and has no id.
+fn checked_json(record: &UploadRecord) -> Value {
+    let mut body = upload_json(record);
+    body["id"] = Value::Null;
+    body["status"] = json!("checked");
+    body["rejected_rows"] = Value::Null;
+    body
+}
+
+/// The answer to a file that is refused for its content: what is wrong, where, and where all of it can be fetched.
+fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
+    let report = &record.report;
+    let count = |name: &str| report["counts"][name].as_u64().unwrap_or_default();
+    let first = &report["errors"][0];
+    let (line, message) = (&first["line"], first["message"].as_str().unwrap_or_default());
+    let detail = match (count("rejected"), count("read")) {
+        (0, _) => format!("the file cannot be read; line {line}: {message}"),
+        (bad, read) => {
+            format!("{bad} of {read} rows are rejected, so nothing of the file was taken; line {line}: {message}")
+        }
+    };
+    let mut problem = Problem::new(ErrorKind::Rejected, "upload_rejected", detail)
+        .with("upload_status", if dry_run { "checked" } else { "rejected" })
+        .with("counts", report["counts"].clone())
+        .with("errors", report["errors"].clone())
+        .with("warnings", report["warnings"].clone())
+        .with("sha256", record.sha256.clone());
+    if !dry_run {
+        problem = problem
+            .with("upload_id", record.id.as_str())
+            .with("upload", format!("/v1/uploads/{}", record.id))
+            .with("rejected_rows", rejected_rows_link(record));
+    }
+    problem
+}
