@@ -108,13 +108,10 @@ async fn check(
 
 /// The rule on names, as a server has it.
 fn packing_of(name: &str) -> Result<Packing, Failure> {
-    if let Some(packing) = Packing::of_file_name(name) {
-        return Ok(packing);
-    }
-    let names = Packing::ALL.map(Packing::file_name).join(", ");
-    let message = format!("the file is named {name:?}; its name must be exactly one of {names}");
-    let failure = Failure::new(ErrorKind::Rejected, &message);
-    Err(failure.with_line("to check what is in it all the same: wattlake check - < FILE"))
+    Packing::of_file_name(name).ok_or_else(|| {
+        let failure = Failure::new(ErrorKind::Rejected, &Packing::wrong_name(name));
+        failure.with_line("to check what is in it all the same: wattlake check - < FILE")
+    })
 }
 
 fn write_rejected(checked: &FileCheck, path: &Path) -> Result<(), Failure> {

@@ -39,7 +39,7 @@ const MAX_ALLOWED: usize = 40;
 /// The flags of the commands that ask a server.
 #[derive(Args)]
 pub(super) struct ClientFlags {
-    /// The server's address; else `WATTLAKE_SERVER`, else <http://127.0.0.1:8080>.
+    /// The server's address; else `WATTLAKE_SERVER`, else `http://127.0.0.1:8080`.
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// The key; else `WATTLAKE_KEY`. Others on this machine may see a command's flags: prefer the variable or the file.

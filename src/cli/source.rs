@@ -12,7 +12,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::Failure;
-use crate::{error::ErrorKind, payments::definition};
+use crate::{
+    error::ErrorKind,
+    payments::packing::{MAGIC_BYTES, Packing},
+};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 256 << 10;
@@ -70,13 +73,8 @@ impl Source {
 fn open_stdin() -> Result<Opened, Failure> {
     let mut start = Vec::new();
     let failed = |error: io::Error| Failure::new(ErrorKind::Invalid, &format!("cannot read standard input: {error}"));
-    io::stdin().take(4).read_to_end(&mut start).map_err(failed)?;
-    let packing = match start.as_slice() {
-        [0x1f, 0x8b, ..] => ".gz",
-        [0x28, 0xb5, 0x2f, 0xfd] => ".zst",
-        _ => "",
-    };
-    let name = format!("{}{packing}", definition::FILE_NAME);
+    io::stdin().take(MAGIC_BYTES as u64).read_to_end(&mut start).map_err(failed)?;
+    let name = Packing::of_content(&start).unwrap_or_default().file_name().to_owned();
     Ok(Opened { reader: Box::new(io::Cursor::new(start).chain(io::stdin())), name, bytes: None })
 }
 

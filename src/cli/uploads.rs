@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use super::{
     Failure,
     client::{Client, ClientFlags},
-    output::{Sink, note, say, say_json, say_table},
+    output::{Sink, note, say, say_json},
     report::{ERRORS_SHOWN, Report},
+    table::{Align, clean, table},
 };
 use crate::{error::ErrorKind, ids::UploadId};
 
@@ -126,34 +127,42 @@ async fn list(client: &Client, filters: Vec<(String, String)>, limit: usize, jso
     if json {
         return say_json(&json!({ "uploads": uploads, "next_cursor": cursor }));
     }
-    let text = |upload: &Value, name: &str| upload[name].as_str().unwrap_or("-").to_owned();
-    let rows: Vec<_> = uploads
-        .iter()
-        .map(|upload| {
-            let count = |name: &str| upload["counts"][name].as_u64().map_or("-".to_owned(), |count| count.to_string());
-            let projects = upload["projects"].as_array().map_or(&[][..], Vec::as_slice);
-            [
-                text(upload, "id"),
-                text(upload, "status"),
-                projects.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
-                text(upload, "dataset_name"),
-                text(upload, "received_at")
-                    .chars()
-                    .take("2024-05-01T10:00".len())
-                    .collect::<String>()
-                    .replace('T', " "),
-                count("accepted"),
-                count("duplicate"),
-                count("rejected"),
-            ]
-        })
-        .collect();
-    let headers = ["ID", "STATUS", "PROJECT", "DATASET", "RECEIVED (UTC)", "ACCEPTED", "DUPLICATE", "REJECTED"];
-    say_table(headers, &rows)?;
+    let rows: Vec<Vec<String>> = uploads.iter().map(row).collect();
+    say(&table(&COLUMNS, &rows).join("\n"))?;
     if !cursor.is_null() {
         note("there are older uploads; --limit shows more");
     }
     Ok(())
+}
+
+const COLUMNS: [(&str, Align); 8] = [
+    ("ID", Align::Left),
+    ("STATUS", Align::Left),
+    ("PROJECT", Align::Left),
+    ("DATASET", Align::Left),
+    ("RECEIVED (UTC)", Align::Left),
+    ("ACCEPTED", Align::Right),
+    ("DUPLICATE", Align::Right),
+    ("REJECTED", Align::Right),
+];
+
+/// An upload under [`COLUMNS`].
+fn row(upload: &Value) -> Vec<String> {
+    let text = |name: &str| upload[name].as_str().unwrap_or("-").to_owned();
+    let count = |name: &str| upload["counts"][name].as_u64().map_or("-".to_owned(), |count| count.to_string());
+    // The counts of a refused file say what its rows would have been.
+    let landed = |name: &str| if upload["status"] == "rejected" { "-".to_owned() } else { count(name) };
+    let projects = upload["projects"].as_array().map_or(&[][..], Vec::as_slice);
+    vec![
+        text("id"),
+        text("status"),
+        projects.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        text("dataset_name"),
+        text("received_at").chars().take("2024-05-01T10:00".len()).collect::<String>().replace('T', " "),
+        landed("accepted"),
+        landed("duplicate"),
+        count("rejected"),
+    ]
 }
 
 fn show(client: &Client, upload: &Map<String, Value>) -> Result<(), Failure> {
@@ -178,7 +187,7 @@ fn show(client: &Client, upload: &Map<String, Value>) -> Result<(), Failure> {
         Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
         Some(other) => Some(other.to_string()),
     };
-    let facts = shown.iter().filter_map(|name| Some(format!("{name:<14}{}", super::table::clean(&value(name)?))));
+    let facts = shown.iter().filter_map(|name| Some(format!("{name:<14}{}", clean(&value(name)?))));
     let lines: Vec<String> = facts.chain([String::new()]).chain(report.lines(ERRORS_SHOWN)).collect();
     say(&lines.join("\n"))
 }

@@ -117,10 +117,7 @@ fn unsupported(detail: impl Into<String>) -> Problem {
 }
 
 fn wrong_name(name: &str) -> Problem {
-    let [plain, gzip, zstd] = Packing::ALL.map(Packing::file_name);
-    let shown: String = name.chars().take(100).collect();
-    let detail = format!("the file is named {shown:?}; its name must be exactly {plain}, or packed {gzip} or {zstd}");
-    Problem::new(ErrorKind::Rejected, "wrong_file_name", detail)
+    Problem::new(ErrorKind::Rejected, "wrong_file_name", Packing::wrong_name(name))
 }
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ pub struct FileCheck {
     has_rejected_rows: bool,
 }
 
-/// Reads a file to its end, which is packed as `packing` says. `scratch` is an empty folder for what does not fit in memory; it stays needed for
-/// [`FileCheck::rejected_rows`], and is the caller's to remove. Blocks.
+/// Reads a file, packed as `packing` says, to its end. `scratch` is an empty folder for what does not fit in memory; it
+/// stays needed for [`FileCheck::rejected_rows`], and is the caller's to remove. Blocks.
 ///
 /// # Errors
 /// The file cannot be read, or has more bytes than it may have; or the folder fails. What is wrong in the file is no error.

@@ -3,7 +3,7 @@
 use super::definition::FILE_NAME;
 
 /// Bytes of a packed file's start that tell how it is packed.
-pub(super) const MAGIC_BYTES: usize = 4;
+pub const MAGIC_BYTES: usize = 4;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -41,6 +41,14 @@ impl Packing {
         Self::ALL.into_iter().find(|packing| packing.file_name() == name)
     }
 
+    /// Why a file of another name is refused, for a person.
+    #[must_use]
+    pub fn wrong_name(name: &str) -> String {
+        let [plain, gzip, zstd] = Self::ALL.map(Self::file_name);
+        let shown: String = name.chars().take(100).collect();
+        format!("the file is named {shown:?}; its name must be exactly {plain}, or packed {gzip} or {zstd}")
+    }
+
     /// What its bytes are, in HTTP.
     #[must_use]
     pub fn media_type(self) -> &'static str {
@@ -61,7 +69,8 @@ impl Packing {
     }
 
     /// What a file that starts with these bytes is packed with, if it is packed.
-    pub(super) fn of_content(start: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn of_content(start: &[u8]) -> Option<Self> {
         [Self::Gzip, Self::Zstd]
             .into_iter()
             .find(|packing| start.len() >= packing.magic_length() && packing.begins(start))

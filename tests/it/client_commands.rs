@@ -19,7 +19,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{TestServer, Upload, file, paid, row, stdout, wattlake};
+use crate::{
+    harness::{TestServer, Upload, file, paid, row, stdout, wattlake},
+    packed_uploads::{GZIP, pack},
+};
 
 fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/samples").join(name).join("ELECTRICITY_PAYMENT.csv")
@@ -177,6 +180,11 @@ async fn standard_input_is_a_file_too() {
     assert_eq!((&landed["counts"]["new"], &landed["file"]), (&json!(2), &json!("-")));
     let kept = server.admin().get(&format!("/v1/uploads/{}/file", landed["id"].as_str().unwrap())).await;
     assert_eq!(kept.text.as_bytes(), input);
+
+    let packed = pack(GZIP, &file(&[row("A3", "5")])).await;
+    let output = ask(&server.address, &server.admin.secret, &packed, &ingest("-", &["--json"])).await;
+    let landed: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&landed["counts"]["new"], &landed["file_name"]), (&json!(1), &json!(GZIP)));
 }
 
 #[tokio::test]

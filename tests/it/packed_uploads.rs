@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 
 use crate::harness::{Answer, HEADER, Process, TestServer, Upload, counts, file, project, row, run, stdout};
 
-const GZIP: &str = "ELECTRICITY_PAYMENT.csv.gz";
-const ZSTD: &str = "ELECTRICITY_PAYMENT.csv.zst";
-const PLAIN: &str = "ELECTRICITY_PAYMENT.csv";
+pub const GZIP: &str = "ELECTRICITY_PAYMENT.csv.gz";
+pub const ZSTD: &str = "ELECTRICITY_PAYMENT.csv.zst";
+pub const PLAIN: &str = "ELECTRICITY_PAYMENT.csv";
 
 async fn server() -> TestServer {
     let server = TestServer::start().await;
@@ -31,7 +31,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
 }
 
-async fn pack(name: &str, bytes: &[u8]) -> Vec<u8> {
+pub async fn pack(name: &str, bytes: &[u8]) -> Vec<u8> {
     match name {
         GZIP => gzip(bytes).await,
         ZSTD => zstd(bytes),
