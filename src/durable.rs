@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fail::fail_point;
+
 /// Makes `dir` and its missing parents, each entry on disk.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
@@ -17,6 +19,7 @@ pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     if let Some(parent) = parent_of(dir) {
         create_dir_all(parent)?;
     }
+    crate::failpoints::pass("durable::create_dir")?;
     match fs::create_dir(dir) {
         // Another thread was faster; its entry is as good as ours.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
@@ -25,8 +28,15 @@ pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     sync_parent(dir)
 }
 
+/// Puts what was written to a file on disk.
+pub fn sync(file: &File) -> io::Result<()> {
+    fail_point!("durable::sync", crate::failpoints::outcome);
+    file.sync_all()
+}
+
 /// Puts the entries of a folder on disk.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    fail_point!("durable::sync_dir", crate::failpoints::outcome);
     File::open(dir)?.sync_all()
 }
 
@@ -35,8 +45,9 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = parent_of(to) {
         create_dir_all(parent)?;
     }
+    crate::failpoints::pass("durable::link")?;
     fs::hard_link(from, to)?;
-    sync_parent(to)
+    or_unnamed(to, sync_parent(to))
 }
 
 /// Moves a file or folder whose content is already on disk, replacing a file of that name.
@@ -44,6 +55,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = parent_of(to) {
         create_dir_all(parent)?;
     }
+    crate::failpoints::pass("durable::rename")?;
     fs::rename(from, to)?;
     sync_parent(to)?;
     sync_parent(from)
@@ -54,18 +66,29 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn write(to: &Path, parts: impl IntoIterator<Item = impl AsRef<[u8]>>, replace: bool) -> io::Result<()> {
     let dir = parent_of(to).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no parent"))?;
     create_dir_all(dir)?;
+    crate::failpoints::pass("durable::write")?;
     let temporary = Temporary(dir.join(format!(".{}.tmp", uuid::Uuid::now_v7().simple())));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary.0)?;
     for part in parts {
         file.write_all(part.as_ref())?;
     }
-    file.sync_all()?;
+    sync(&file)?;
+    crate::failpoints::pass("durable::write::written")?;
     if replace {
         fs::rename(&temporary.0, to)?;
     } else {
         fs::hard_link(&temporary.0, to)?;
     }
-    sync_dir(dir)
+    let synced = crate::failpoints::pass("durable::write::named").and_then(|()| sync_dir(dir));
+    if replace { synced } else { or_unnamed(to, synced) }
+}
+
+/// Takes a new name away again that could not be put on disk: it would be taken for one that is.
+fn or_unnamed(name: &Path, synced: io::Result<()>) -> io::Result<()> {
+    synced.inspect_err(|_| {
+        // Where even that fails, whoever opens the folder next has to tell what belongs there, as after a crash.
+        let _ = fs::remove_file(name);
+    })
 }
 
 /// A name that does not outlive the write, however it ends.

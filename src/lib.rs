@@ -2,10 +2,12 @@
 //!
 //! The modules, from the ground up. Each imports only from those above it; `tests/it/tidy.rs` holds them to that.
 
-pub mod durable;
 pub mod error;
+pub mod failpoints;
 pub mod ids;
 pub mod nearest;
+
+pub mod durable;
 
 pub mod config;
 pub mod telemetry;

@@ -6,7 +6,7 @@
 use sqlx::{Sqlite, Transaction};
 
 use super::{
-    Catalog, CatalogError,
+    Catalog, CatalogError, pass,
     sealed::{
         FileRow, LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed, StagedRow, VersionRow, file_of,
         file_seal, sealed_files, staged_of, staged_seal, to_i64, to_u64, version_of, version_seal,
@@ -26,6 +26,7 @@ impl Catalog {
         added: &[LedgerFile],
         removed: &[&str],
     ) -> Result<(), CatalogError> {
+        pass("catalog::record_version", "write the ledger")?;
         let failed = || sql("write the ledger");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         insert_version(&mut tx, version).await?;
@@ -46,6 +47,7 @@ impl Catalog {
 
     /// Takes the newest version back, which the lake's log does not have.
     pub async fn forget_version(&self, version: u64) -> Result<(), CatalogError> {
+        pass("catalog::forget_version", "take a version back from the ledger")?;
         let failed = || sql("take a version back from the ledger");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let version = to_i64(version);
@@ -181,6 +183,7 @@ impl Catalog {
     }
 
     pub async fn record_checkpoint(&self, checkpoint: &LedgerCheckpoint) -> Result<(), CatalogError> {
+        pass("catalog::record_checkpoint", "note a checkpoint")?;
         sqlx::query("INSERT OR REPLACE INTO lake_checkpoint VALUES (1, ?, ?, ?)")
             .bind(to_i64(checkpoint.version))
             .bind(&checkpoint.sha256[..])
@@ -213,6 +216,7 @@ impl Catalog {
 
     /// Notes the staged files of an upload, replacing what was noted before.
     pub async fn record_staged(&self, upload: &UploadId, files: &[LedgerStaged]) -> Result<(), CatalogError> {
+        pass("catalog::record_staged", "note staged files")?;
         let failed = || sql("note staged files");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         sqlx::query("DELETE FROM staged_files WHERE upload_id = ?")

@@ -31,7 +31,9 @@ pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, Upload
 pub use uploads::MAX_PAGE;
 
 use crate::{
+    durable,
     error::ErrorKind,
+    failpoints,
     ids::{ProjectSlug, UploadId},
 };
 
@@ -119,7 +121,7 @@ impl Catalog {
 /// Makes the folder, and holds a lock while the tables are made: two processes that open a fresh folder at the same
 /// moment would otherwise both run the migrations. The lock ends with the file.
 fn lock_folder(data_dir: &Path) -> io::Result<fs::File> {
-    fs::create_dir_all(data_dir)?;
+    durable::create_dir_all(data_dir)?;
     let file = fs::OpenOptions::new().create(true).append(true).open(data_dir.join("catalog.lock"))?;
     file.lock()?;
     Ok(file)
@@ -192,6 +194,7 @@ fn sql_kind(error: &sqlx::Error) -> ErrorKind {
                 _ => ErrorKind::Internal,
             }
         }
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             ErrorKind::Unavailable
         }
@@ -202,6 +205,11 @@ fn sql_kind(error: &sqlx::Error) -> ErrorKind {
 /// Names the operation that a database error ended.
 fn sql(operation: &'static str) -> impl FnOnce(sqlx::Error) -> CatalogError {
     move |source| CatalogError::Sql { operation, source }
+}
+
+/// Passes a failpoint before a statement; an error is as one of the system's under `SQLite`.
+fn pass(point: &'static str, operation: &'static str) -> Result<(), CatalogError> {
+    failpoints::pass(point).map_err(sqlx::Error::Io).map_err(sql(operation))
 }
 
 /// Now, to the microsecond that the catalogue keeps, so that a record read back equals the one written.

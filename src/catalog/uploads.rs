@@ -9,7 +9,7 @@ use sqlx::{Sqlite, Transaction};
 use super::{
     Catalog, CatalogError, Page, RequestKey, UploadFacts, UploadFilter, UploadRecord, UploadStatus, from_micros,
     idempotency::{free_keys, insert_key},
-    read, sql,
+    pass, read, sql,
 };
 use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
@@ -92,6 +92,7 @@ impl Catalog {
         upload: &UploadRecord,
         key: Option<&RequestKey>,
     ) -> Result<(), CatalogError> {
+        pass("catalog::insert_upload", "record an upload")?;
         let failed = || sql("record an upload");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         sqlx::query("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
@@ -143,6 +144,7 @@ impl Catalog {
         status: UploadStatus,
         report: Option<&Value>,
     ) -> Result<(), CatalogError> {
+        pass("catalog::set_upload_status", "change an upload's status")?;
         let failed = || sql("change an upload's status");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let done = sqlx::query("UPDATE uploads SET status = ?, report = coalesce(?, report) WHERE id = ?")
@@ -172,6 +174,7 @@ impl Catalog {
         at: DateTime<Utc>,
         report: &Value,
     ) -> Result<(), CatalogError> {
+        pass("catalog::set_upload_committed", "record a commit")?;
         let done = sqlx::query(
             "UPDATE uploads SET status = 'committed', lake_version = ?, committed_at = ?, report = ? WHERE id = ?",
         )

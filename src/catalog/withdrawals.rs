@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{Catalog, CatalogError, UploadRecord, from_micros, now, sql, uploads::Row};
+use super::{Catalog, CatalogError, UploadRecord, from_micros, now, pass, sql, uploads::Row};
 use crate::ids::{ChangeId, ProjectSlug, UploadId};
 
 /// Uploads of a project that its rows may come from.
@@ -62,6 +62,7 @@ impl Catalog {
         change: &ChangeId,
         at: Option<DateTime<Utc>>,
     ) -> Result<(), CatalogError> {
+        pass("catalog::begin_change", "note a change of uploads")?;
         let failed = || sql("note a change of uploads");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let done = sqlx::query(statement)
@@ -80,6 +81,7 @@ impl Catalog {
     /// Ends what `change` was to do with its uploads: with `landed`, they are deleted or committed again; without, they
     /// are what they were before.
     pub async fn end_change(&self, change: &ChangeId, landed: bool) -> Result<(), CatalogError> {
+        pass("catalog::end_change", "end a change of uploads")?;
         // `deleting` that landed and `restoring` that did not are deleted.
         sqlx::query(
             "UPDATE uploads SET change_id = NULL,
@@ -98,6 +100,7 @@ impl Catalog {
     /// Notes that an upload is erased, with what its report still says, and forgets its staged files. Gives since when it is
     /// out of the lake. The values that the report had are gone from the file of the catalogue when this returns.
     pub async fn purge_upload(&self, id: &UploadId, report: &Value) -> Result<Option<DateTime<Utc>>, CatalogError> {
+        pass("catalog::purge_upload", "note that an upload is erased")?;
         let failed = || sql("note that an upload is erased");
         let at = now();
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;

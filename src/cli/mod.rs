@@ -29,6 +29,7 @@ use crate::{
     catalog::{self, Catalog},
     demo,
     error::ErrorKind,
+    failpoints,
     ids::ProjectSlug,
     telemetry,
 };
@@ -105,6 +106,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let json = command.json;
+    let _points = failpoints::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::of(ErrorKind::Unavailable, &error).tell(json),

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
+    failpoints,
     ids::{ChangeId, ProjectSlug},
     lake::{self, Change, ChangeKind, LakeError, StagedFile},
     payments::report::Counts,
@@ -59,6 +60,7 @@ impl Ingest {
         let folder = work.folder.clone();
         let project = request.project.slug.clone();
         let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
+        failpoints::pass("commit::staged").map_err(IngestError::io("staging rows"))?;
         self.conclude_placed(&request, record, staged, report, work).await
     }
 
@@ -153,6 +155,8 @@ impl Ingest {
             // The log has it, so it is true; the catalogue follows when it is settled.
             tracing::error!(upload = %record.id, %error, "the catalogue does not know yet that an upload landed");
         }
+        // Whatever comes now, it is true, and is told.
+        let _ = failpoints::pass("commit::committed");
         record.status = UploadStatus::Committed;
         record.committed_at = Some(at);
         record.lake_version = Some(version);
@@ -168,6 +172,7 @@ impl Ingest {
         report: &mut Report,
         work: &Work,
     ) -> Result<u64, NotLanded> {
+        failpoints::pass("commit::receiving").map_err(IngestError::io("recording the upload"))?;
         // From its record on, the project's currency is fixed; until then it may have changed under the rows.
         let project = request.project.slug.clone();
         let now = self.catalog.project(&project).await?;
@@ -175,6 +180,7 @@ impl Ingest {
             return Err(IngestError::CurrencyChanged.into());
         }
         let kept = self.keep(record, work).await?;
+        failpoints::pass("commit::kept").map_err(IngestError::io("keeping the upload"))?;
         for staged in &mut staged {
             if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
                 staged.file.path = kept.path().join(inside);

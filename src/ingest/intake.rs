@@ -12,6 +12,8 @@ use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
+use crate::durable;
+
 /// zstd's fastest level: the original is kept, seldom read.
 const LEVEL: i32 = 1;
 
@@ -103,7 +105,7 @@ impl Kept {
 
     fn finish(self) -> io::Result<Original> {
         let file = self.original.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
+        durable::sync(&file)?;
         Ok(Original { sha256: hex::encode(self.hash.finalize()), bytes: self.bytes })
     }
 }

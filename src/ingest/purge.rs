@@ -6,6 +6,7 @@ use std::{io, sync::Arc};
 use super::{Ingest, IngestError, blocking, folder::Folder, withdraw::projects_of};
 use crate::{
     catalog::{UploadRecord, UploadStatus},
+    failpoints,
     ids::UploadId,
 };
 
@@ -44,8 +45,10 @@ impl Ingest {
             return Err(IngestError::NotDeleted { upload: upload.id, status: upload.status });
         }
         let lake_files = self.lake.remove_history_of(id).await?;
+        failpoints::pass("purge::history").map_err(IngestError::io("erasing the upload's history"))?;
         let kept = Folder::kept(&self.data_dir, id);
         blocking(move || kept.erase().map_err(IngestError::io("erasing the upload's folder"))).await?;
+        failpoints::pass("purge::folder").map_err(IngestError::io("erasing the upload's folder"))?;
         upload.report = without_values(&upload.report);
         upload.status = UploadStatus::Purged;
         upload.deleted_at = self.catalog.purge_upload(id, &upload.report).await?;

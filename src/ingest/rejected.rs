@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::payments::{decoder::RejectedRow, report::RowError};
+use crate::{
+    durable,
+    payments::{decoder::RejectedRow, report::RowError},
+};
 
 /// The columns after the file's own.
 const REASON_COLUMNS: [&str; 4] = ["line", "column", "code", "message"];
@@ -50,7 +53,7 @@ impl RejectedFile {
     pub(super) fn finish(self) -> io::Result<bool> {
         let Some(writer) = self.writer else { return Ok(false) };
         let encoder = writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-        encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        durable::sync(&encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?)?;
         Ok(true)
     }
 }

@@ -179,26 +179,29 @@ fn write_new(path: &Path, batches: Vec<RecordBatch>) -> Result<Written, LakeErro
         durable::create_dir_all(parent).map_err(io)?;
     }
     let file = File::create_new(path).map_err(io)?;
-    let hashing = Hashing { file, hash: Sha256::new(), bytes: 0 };
-    let mut writer = ArrowWriter::try_new(hashing, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
+    let mut hashing = Hashing { file: &file, hash: Sha256::new(), bytes: 0 };
+    let mut writer = ArrowWriter::try_new(&mut hashing, FILE_SCHEMA.clone(), Some(PROPERTIES.clone()))?;
     let row_bytes = batches.iter().map(bytes_of).sum();
     let rows = Sorted::of(batches)?;
     for batch in rows.batches(rows_per_step(rows.len(), row_bytes)) {
         writer.write(&batch?)?;
     }
-    let Hashing { file, hash, bytes } = writer.into_inner()?;
-    file.sync_all().map_err(io)?;
+    // Not `into_inner`, which keeps only the text of the system's error.
+    writer.finish()?;
+    drop(writer);
+    let Hashing { hash, bytes, .. } = hashing;
+    durable::sync(&file).map_err(io)?;
     Ok(Written { path: path.to_owned(), rows: rows.len() as u64, bytes, sha256: hash.finalize().into() })
 }
 
 /// Counts and hashes what goes to a file.
-struct Hashing {
-    file: File,
+struct Hashing<'a> {
+    file: &'a File,
     hash: Sha256,
     bytes: u64,
 }
 
-impl Write for Hashing {
+impl Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);

@@ -20,7 +20,7 @@ use deltalake_core::{
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{LakeError, store::DurableStore};
+use super::{LakeError, pass, store::DurableStore};
 use crate::{
     catalog::LedgerCheckpoint,
     durable,
@@ -132,9 +132,11 @@ impl DeltaLog {
 
     /// Writes a checkpoint of `version`, and gives what to know it by.
     pub(super) async fn checkpoint(&self, version: u64) -> Result<LedgerCheckpoint, LakeError> {
+        pass("checkpoint::begin")?;
         let mut table = DeltaTable::new(self.store.clone());
         table.load_version(version).await?;
         checkpoints::create_checkpoint(&table, None).await?;
+        pass("checkpoint::written")?;
         let log = self.clone();
         let written = move || {
             let missing = || LakeError::Layout(format!("the checkpoint of version {version} is not there"));

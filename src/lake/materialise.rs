@@ -94,7 +94,7 @@ impl Output<'_> {
         let path = self.names.next(self.project, self.month);
         let target = self.root.join(&path);
         let written = file::write(&target, batches)?;
-        super::sync_folder_of(&target)?;
+        // First, so that it is removed where the rest fails.
         self.files.push(LakeFile {
             path,
             project: self.project.clone(),
@@ -104,6 +104,6 @@ impl Output<'_> {
             sha256: written.sha256,
             verified: Verified::written_here(),
         });
-        Ok(())
+        super::sync_folder_of(&target)
     }
 }

@@ -45,7 +45,7 @@ pub use self::{
 };
 use crate::{
     catalog::{Catalog, LedgerFile, LedgerVersion},
-    durable,
+    durable, failpoints,
     ids::{ChangeId, ProjectSlug},
 };
 
@@ -169,6 +169,7 @@ impl Lake {
     /// The ledger has it first: from then on it is part of the lake, whenever the process ends. Where the log cannot be
     /// written, the ledger is taken back.
     pub async fn commit(&self, change: &Change) -> Result<Arc<Snapshot>, LakeError> {
+        pass("commit::committing")?;
         let mut turn = self.committing.lock().await;
         self.settle(&mut turn).await?;
         let before = self.snapshot();
@@ -188,9 +189,15 @@ impl Lake {
         let added: Vec<LedgerFile> = change.added.iter().map(|file| ledger_file(file, version)).collect();
         let removed: Vec<&str> = change.removed.iter().map(|file| file.path.as_str()).collect();
         self.catalog.record_version(&ledger, &added, &removed).await?;
-        if let Err(error) = self.log.write(version, ledger.entry).await {
+        let logged = match pass("commit::recorded") {
+            Ok(()) => self.log.write(version, ledger.entry).await,
+            failed => failed,
+        };
+        if let Err(error) = logged {
             return Err(self.take_back(&mut turn, version, error).await);
         }
+        // From here on nothing can fail it.
+        let _ = pass("commit::logged");
         let after = self.publish(after);
         if version.is_multiple_of(log::CHECKPOINT_INTERVAL) {
             let (log, catalog) = (self.log.clone(), self.catalog.clone());
@@ -310,6 +317,11 @@ impl Lake {
         }
         Ok(findings)
     }
+}
+
+/// Passes a failpoint.
+fn pass(point: &'static str) -> Result<(), LakeError> {
+    failpoints::pass(point).map_err(|source| LakeError::Io { what: format!("passing {point}"), source })
 }
 
 /// Writes a checkpoint. It only shortens the start of other readers, so a failure is logged.

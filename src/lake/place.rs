@@ -15,6 +15,7 @@ use super::{
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, Wanted, materialise},
+    pass,
     verify,
 };
 use crate::{
@@ -160,13 +161,11 @@ impl Moves<'_> {
             months.entry(file.month).or_default();
         }
         let mut names = FileNames::of(change.clone());
-        for (month, coming) in months {
-            if let Err(error) = self.write_month(month, coming, &mut names, placement) {
-                discard(self.root, &placement.added);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let written = months.into_iter().try_for_each(|(month, coming)| {
+            self.write_month(month, coming, &mut names, placement)?;
+            pass("commit::month_placed")
+        });
+        written.and_then(|()| pass("commit::placed")).inspect_err(|_| discard(self.root, &placement.added))
     }
 
     /// A file that loses all its rows only goes. One that loses some is made anew, together with the small ones beside it;

@@ -77,7 +77,7 @@ impl TestServer {
     }
 
     pub fn admin(&self) -> Admin<'_> {
-        Admin { server: self, client: reqwest::Client::new() }
+        Admin::new(&self.address, &self.admin.secret)
     }
 
     pub fn anonymous(&self) -> Anonymous<'_> {
@@ -102,13 +102,18 @@ impl TestServer {
 
 /// Holds an administrator's key.
 pub struct Admin<'a> {
-    server: &'a TestServer,
+    address: &'a str,
+    key: &'a str,
     client: reqwest::Client,
 }
 
-impl Admin<'_> {
+impl<'a> Admin<'a> {
+    pub fn new(address: &'a str, key: &'a str) -> Self {
+        Self { address, key, client: reqwest::Client::new() }
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.server.address)).bearer_auth(&self.server.admin.secret)
+        self.client.request(method, format!("{}{path}", self.address)).bearer_auth(self.key)
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -230,7 +235,7 @@ impl Upload {
         self.fields.iter().cloned().fold(Form::new(), |form, (name, value)| form.text(name, value))
     }
 
-    fn form(&self) -> Form {
+    pub fn form(&self) -> Form {
         self.fields().part("file", self.part())
     }
 }
@@ -262,6 +267,7 @@ impl Anonymous<'_> {
 }
 
 /// An answer, read to its end.
+#[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: header::HeaderMap,

@@ -4,20 +4,28 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod answers;
+mod binary;
+mod bit_flips;
 mod cli;
 mod client_commands;
 mod clients;
 mod corrections;
+mod crash;
 mod damage;
 mod defects;
 mod deletions;
+mod disk;
+mod disk_faults;
+mod failpoints;
 mod harness;
 mod idempotency;
 mod limits;
 mod metrics;
 mod offline_check;
 mod openapi;
+mod oracle;
 mod packed_uploads;
+mod power_cut;
 mod projects;
 mod purge;
 mod refusals;
