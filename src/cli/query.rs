@@ -233,7 +233,7 @@ mod tests {
             "rows": [{"site": "A\u001b", "revenue": 12345678901234567.8900}, {"site": null, "revenue": null}]}"#;
         let answer: Answer = serde_json::from_str(json).unwrap();
         let expected =
-            "site                     revenue\nA\\u{1b}  12345678901234567.8900\n-                              -\n";
+            "site                    revenue\nA\\u{1b}  12345678901234567.8900\n-                             -\n";
         assert_eq!(answer.to_table().unwrap(), expected);
     }
 

@@ -130,8 +130,8 @@ mod tests {
         let text = text(&counters);
         for line in [
             "wattlake_http_requests_total{method=\"GET\",route=\"/v1/uploads/{id}\",status=\"404\"} 1",
-            "wattlake_http_request_duration_seconds_bucket{le=\"0.25\",method=\"GET\",route=\"/v1/uploads/{id}\"} 1",
-            "wattlake_http_request_duration_seconds_bucket{le=\"0.1\",method=\"GET\",route=\"/v1/uploads/{id}\"} 0",
+            "wattlake_http_request_duration_seconds_bucket{method=\"GET\",route=\"/v1/uploads/{id}\",le=\"0.25\"} 1",
+            "wattlake_http_request_duration_seconds_bucket{method=\"GET\",route=\"/v1/uploads/{id}\",le=\"0.1\"} 0",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
         }
