@@ -140,7 +140,7 @@ impl Catalog {
     }
 
     /// The uploads that a project's rows come from, in the order in which they landed: the committed ones, and those that
-    /// `with` is bringing back.
+    /// `with` is bringing back. Without their reports, which can be long, and there can be many.
     ///
     /// # Errors
     /// [`CatalogError::TooMany`] beyond 100,000, because rows of a list that was cut would be wrong.
@@ -150,8 +150,10 @@ impl Catalog {
         with: Option<&ChangeId>,
     ) -> Result<Vec<UploadRecord>, CatalogError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT uploads.*, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
-                 WHERE upload_id = uploads.id) AS projects
+            "SELECT id, dataset_name, dataset_type, data_provider, file_name, on_error, status, sha256, bytes, received_at,
+                 committed_at, lake_version, 'null' AS report, key_prefix, deleted_at, change_id,
+                 (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                  WHERE upload_id = uploads.id) AS projects
              FROM upload_projects AS wanted JOIN uploads ON uploads.id = wanted.upload_id
              WHERE wanted.project = ?1 AND (status = 'committed' OR (status = 'restoring' AND change_id = ?2))
              ORDER BY lake_version, id LIMIT ?3",

@@ -103,7 +103,8 @@ impl Ingest {
                 let placement = lake::count(lake.root(), &snapshot, &project, batches)?;
                 Ok((placement, months))
             })
-            .await?;
+            .await
+            .map_err(|error| self.noted(error))?;
             report.months = months.iter().map(ToString::to_string).collect();
             report.place(&placement);
         }
@@ -189,7 +190,8 @@ impl Ingest {
         self.catalog.record_staged(&record.id, &staged_records(&project, &kept, &staged)).await?;
         let change = ChangeId::from(&record.id);
         let (lake, snapshot, names) = (self.lake.clone(), self.lake.snapshot(), change.clone());
-        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &names, &staged)?)).await?;
+        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &names, &staged)?)).await;
+        let placement = placement.map_err(|error| self.noted(error))?;
         report.place(&placement);
         record.report = report.to_json();
         let change = Change {
@@ -220,6 +222,14 @@ impl Ingest {
                 Err(_) => Err(NotLanded::Unsettled(error.into())),
             },
         }
+    }
+
+    /// Tells the lake what was found to be damaged on the way to an error, so that it is repaired.
+    pub(super) fn noted(&self, error: IngestError) -> IngestError {
+        if let IngestError::Lake(LakeError::Damaged(findings)) = &error {
+            self.lake.found(findings);
+        }
+        error
     }
 
     async fn keep(&self, record: &UploadRecord, work: &Work) -> Result<Folder, IngestError> {

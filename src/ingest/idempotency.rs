@@ -125,10 +125,11 @@ impl Ingest {
         if request.fingerprint(&hex::encode(hash.finalize())) != answered.request_sha256 {
             return Err(IngestError::KeyReused);
         }
-        let first = match answered.upload.status {
-            _ if answered.repeated => Outcome::Repeated(answered.upload),
-            UploadStatus::Rejected => Outcome::Rejected(answered.upload),
-            _ => Outcome::Committed(answered.upload),
+        let landed = answered.upload.committed_at.is_some();
+        let first = match answered.upload {
+            upload if answered.repeated => Outcome::Repeated(upload),
+            upload if landed => Outcome::Committed(upload),
+            upload => Outcome::Rejected(upload),
         };
         Ok(Outcome::Replayed(Box::new(first)))
     }

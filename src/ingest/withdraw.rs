@@ -165,7 +165,8 @@ impl Ingest {
         }
         let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
         let (project, change) = (project.clone(), change.clone());
-        blocking(move || Ok(lake::refold(lake.root(), &snapshot, &project, &change, &affected, &live)?)).await
+        let placed = blocking(move || Ok(lake::refold(lake.root(), &snapshot, &project, &change, &affected, &live)?));
+        placed.await.map_err(|error| self.noted(error))
     }
 
     /// The uploads that make up a project's rows, in the order in which they landed, with their staged files: what

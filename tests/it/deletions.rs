@@ -309,6 +309,31 @@ async fn what_a_crash_left_half_deleted_or_half_restored_is_settled_by_the_lakes
 }
 
 #[tokio::test]
+async fn a_deletion_that_needs_a_damaged_file_waits_for_its_repair() {
+    let server = server().await;
+    let first = server.admin().commit(&upload(&[row("A1", "1"), row("A2", "2")])).await;
+    server.admin().commit(&upload(&[row("A1", "4")])).await;
+    let damaged = server.lake.snapshot().files().next().unwrap().path.clone();
+    let damaged = server.lake.root().join(damaged);
+    let server = server.restarted().await;
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let path = format!("/v1/uploads/{}", id(&first));
+    server.admin().delete(&path).await.assert_problem(503, "unavailable");
+    assert_eq!(server.admin().get(&path).await.body["status"], "committed");
+    for _ in 0..400 {
+        if server.admin().delete(&path).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(server.admin().get(&path).await.body["status"], "deleted");
+    assert_eq!(revenue(&server).await, ["4.0000"]);
+}
+
+#[tokio::test]
 async fn the_log_says_which_uploads_a_change_took_out() {
     let server = server().await;
     let record = server.admin().commit(&upload(&[row("A1", "1")])).await;
