@@ -17,7 +17,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    SqlitePool,
+    Connection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -95,6 +95,8 @@ impl Catalog {
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(BUSY_TIMEOUT)
+            // Where SQLite itself ends a transaction, as on a full disk, sqlx takes the connection to be in one for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await
             .map_err(sql("open the catalogue"))?;

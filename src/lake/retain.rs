@@ -1,11 +1,11 @@
 //! Files that no version needs any more: removed after a while, never while a query may still read them.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use chrono::Utc;
 
 use super::{Lake, LakeError};
-use crate::{catalog::LedgerFile, ids::UploadId};
+use crate::{catalog::LedgerFile, durable, ids::UploadId};
 
 impl Lake {
     /// Removes the files that left the newest version longer than `retention` ago, so that earlier versions stay readable
@@ -26,11 +26,11 @@ impl Lake {
     /// earlier version may fail for it: what is erased by law is not waited for.
     pub(crate) async fn remove_history_of(&self, upload: &UploadId) -> Result<usize, LakeError> {
         let files = self.catalog.removed_files().await?.whole;
-        let (root, upload) = (self.root.clone(), upload.clone());
+        let (root, of) = (self.root.clone(), upload.clone());
         let holding = move || {
             let mut holding = Vec::new();
             for file in files {
-                match super::file::holds_upload(&root.join(&file.path), &upload) {
+                match super::file::holds_upload(&root.join(&file.path), &of) {
                     Ok(false) => {}
                     Err(LakeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                     // What cannot be read cannot be shown to be free of it.
@@ -40,24 +40,38 @@ impl Lake {
             holding
         };
         let holding = tokio::task::spawn_blocking(holding).await.map_err(|_| LakeError::Stopped)?;
-        self.remove(holding).await
+        let count = holding.len();
+        match self.remove(holding).await? {
+            gone if gone == count => Ok(gone),
+            gone => {
+                let source = io::Error::other(format!("{} of {count} files were not removed", count - gone));
+                Err(LakeError::Io { what: format!("removing the history of {upload}"), source })
+            }
+        }
     }
 
     async fn remove(&self, files: Vec<LedgerFile>) -> Result<usize, LakeError> {
         let root = self.root.clone();
         let remove = move || {
-            let mut gone = Vec::new();
+            let (mut gone, mut folders) = (Vec::new(), BTreeSet::new());
             for file in files {
-                match std::fs::remove_file(root.join(&file.path)) {
+                let path = root.join(&file.path);
+                match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         tracing::warn!(path = file.path, %error, "an old file of the lake was not removed");
                     }
-                    _ => gone.push(file.path),
+                    _ => {
+                        gone.push(file.path);
+                        folders.extend(path.parent().map(Path::to_owned));
+                    }
                 }
             }
-            gone
+            // Before they are forgotten: a file that came back with a power cut would be taken for a foreign one.
+            let synced =
+                folders.iter().filter(|folder| folder.is_dir()).try_for_each(|folder| durable::sync_dir(folder));
+            synced.map(|()| gone).map_err(|source| LakeError::Io { what: "removing old files".to_owned(), source })
         };
-        let gone = tokio::task::spawn_blocking(remove).await.map_err(|_| LakeError::Stopped)?;
+        let gone = tokio::task::spawn_blocking(remove).await.map_err(|_| LakeError::Stopped)??;
         self.catalog.forget_files(&gone).await?;
         Ok(gone.len())
     }

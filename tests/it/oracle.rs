@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use arrow::{
@@ -13,7 +13,7 @@ use arrow::{
     datatypes::{DataType, Decimal128Type, TimestampMicrosecondType},
 };
 use chrono::Datelike;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -154,6 +154,8 @@ pub struct Model {
     uploads: BTreeMap<u64, Known>,
     /// What was sent and not answered: wholly done, or not at all.
     open: Vec<Operation>,
+    /// Of Parquet files that were looked at: a file of that name never changes.
+    uploads_of_files: BTreeMap<PathBuf, BTreeSet<String>>,
 }
 
 impl Model {
@@ -262,13 +264,22 @@ impl Model {
     }
 
     /// Whether no file has rows of an upload that was erased.
-    fn check_erased(&self, data: &Path) -> Result<(), String> {
+    fn check_erased(&mut self, data: &Path) -> Result<(), String> {
         let purged = self.uploads.values().filter(|known| known.state == State::Purged);
-        let purged: BTreeSet<&str> = purged.map(|known| known.id.as_str()).collect();
+        let purged: BTreeSet<String> = purged.map(|known| known.id.clone()).collect();
+        if purged.is_empty() {
+            return Ok(());
+        }
         for path in files_below(data) {
-            let in_its_folder = path.iter().any(|part| purged.contains(&*part.to_string_lossy()));
-            let parquet = path.extension().is_some_and(|extension| extension == "parquet");
-            if in_its_folder || (parquet && !purged.is_empty() && has_upload(&path, &purged)?) {
+            let mut left = path.iter().any(|part| purged.contains(&*part.to_string_lossy()));
+            if path.extension().is_some_and(|extension| extension == "parquet") {
+                let name = path.strip_prefix(data).unwrap();
+                if !self.uploads_of_files.contains_key(name) {
+                    self.uploads_of_files.insert(name.to_owned(), uploads_of(&path)?);
+                }
+                left |= !self.uploads_of_files[name].is_disjoint(&purged);
+            }
+            if left {
                 return Err(format!("{} is left of an upload that was erased", path.display()));
             }
         }
@@ -422,21 +433,21 @@ pub fn files_of_log(table: &Path) -> Result<BTreeSet<String>, String> {
     Ok(files)
 }
 
-/// Whether a Parquet file that may hold payments has some of these uploads.
-fn has_upload(path: &Path, uploads: &BTreeSet<&str>) -> Result<bool, String> {
+/// The uploads that a Parquet file has rows of; none where it holds no payments.
+fn uploads_of(path: &Path) -> Result<BTreeSet<String>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(|error| failed(&error))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
-    for batch in reader.map_err(|error| failed(&error))? {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(&error))?;
+    let column = ProjectionMask::columns(builder.parquet_schema(), ["upload_id"]);
+    let mut uploads = BTreeSet::new();
+    for batch in builder.with_projection(column).build().map_err(|error| failed(&error))? {
         let batch = batch.map_err(|error| failed(&error))?;
-        // A checkpoint of the log has none.
-        let Some(column) = batch.column_by_name("upload_id") else { return Ok(false) };
+        // A checkpoint of the log has no such column.
+        let Some(column) = batch.column_by_name("upload_id") else { break };
         let column = cast(column, &DataType::Utf8).map_err(|error| failed(&error))?;
-        if column.as_string::<i32>().iter().flatten().any(|upload| uploads.contains(upload)) {
-            return Ok(true);
-        }
+        uploads.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
     }
-    Ok(false)
+    Ok(uploads)
 }
 
 /// Every row of the files that the Delta log names.
