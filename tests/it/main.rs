@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod answers;
+mod boundaries;
 mod cli;
 mod client_commands;
 mod clients;
@@ -22,6 +23,7 @@ mod projects;
 mod purge;
 mod refusals;
 mod server;
+mod slow_senders;
 mod tidy;
 mod upload_records;
 mod uploads;
