@@ -5,10 +5,11 @@ PYTHON := $(CURDIR)/$(VENV)/bin/python
 REQUIREMENTS := tests/clients/requirements.txt benches/requirements.txt
 BENCH_ROWS := 1000000
 BENCH_DATA := target/bench-data/1m
+FUZZ_SECONDS := 60
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug/wattlake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt bench clean tools
+.PHONY: help demo build test fuzz lint fmt bench clean tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -25,6 +26,9 @@ build: tools ## build the program for daily use, into target/release/wattlake
 test: tools $(VENV)/installed ## run every test, also those that read the lake with DuckDB and deltalake (Python, in target/venv)
 	python3 data/demo/make_demo.py --check >/dev/null
 	CLIENTS_PYTHON='$(PYTHON)' cargo test --locked
+
+fuzz: tools ## run each fuzz target for a minute (FUZZ_SECONDS=60), as many at once as there are cores
+	FUZZ_SECONDS='$(FUZZ_SECONDS)' cargo test --locked --lib fuzz_ -- --nocapture
 
 lint: tools ## check the format, and let no warning of the compiler or clippy pass
 	cargo fmt --check

@@ -28,3 +28,7 @@ pub mod server;
 
 pub mod cli;
 pub mod demo;
+
+#[cfg(test)]
+#[path = "../tests/fuzz/engine.rs"]
+mod fuzz;

@@ -4,7 +4,7 @@
 //! connections.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     pin::pin,
@@ -195,7 +195,7 @@ async fn serve(
         .max_header_size(config.max_header_bytes)
         .max_buf_size(config.max_header_bytes.max(MIN_BUFFER))
         .keep_alive(true);
-    let permits = Arc::new(Semaphore::new(config.max_connections));
+    let permits = Arc::new(Semaphore::new(room_for_connections(config.max_connections, open_files_limit())));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -225,6 +225,28 @@ async fn serve(
         tracing::warn!(cut_off = connections.len(), "some requests did not end in time");
     }
     connections.shutdown().await;
+}
+
+/// How many connections to hold: as many as are configured, and at most half of the files that the process may open, because
+/// uploads and queries open files too.
+fn room_for_connections(configured: usize, open_files: Option<usize>) -> usize {
+    let Some(room) = open_files.map(|files| (files / 2).max(1)).filter(|room| *room < configured) else {
+        return configured;
+    };
+    tracing::warn!(
+        room,
+        "http.max_connections is {configured}, but connections take at most half of the files that this process may open; \
+         raise that limit (ulimit -n) to have them all"
+    );
+    room
+}
+
+/// The limit of the system on the files that this process may open, where the system tells it so.
+fn open_files_limit() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    // "unlimited" is no number.
+    soft.split_whitespace().next()?.parse().ok()
 }
 
 /// Waits for a place, then for a connection to put there. `None` is a failure that a later try may not have.
@@ -268,5 +290,18 @@ impl StopSignals {
             _ = self.term.recv() => tracing::info!("stopping at SIGTERM"),
             _ = self.int.recv() => tracing::info!("stopping at SIGINT"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_take_at_most_half_of_the_open_files() {
+        assert_eq!(room_for_connections(1024, Some(1024)), 512);
+        assert_eq!(room_for_connections(1024, Some(2048)), 1024);
+        assert_eq!(room_for_connections(1024, None), 1024);
+        assert_eq!(room_for_connections(5, Some(1)), 1);
     }
 }

@@ -36,6 +36,8 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Between two pieces of a body.
     pub body_idle_timeout: Duration,
+    /// On average over the idle timeout, while a piece is waited for; 0 is any.
+    pub min_body_bytes_per_s: u64,
     /// Between two pieces of an answer that the client takes.
     pub send_idle_timeout: Duration,
     /// From the end of the headers to the start of the answer; uploads are excepted.

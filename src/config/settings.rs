@@ -71,6 +71,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.http.header_timeout, seconds(t, 1..=600))),
     ("http.body_idle_timeout_s", Form::Number, "30", "Seconds after which a body that stops coming is given up.",
         |c, t| set(&mut c.http.body_idle_timeout, seconds(t, 1..=3600))),
+    ("http.min_body_bytes_per_s", Form::Number, "128", "The fewest bytes a second at which a body may come, on average over http.body_idle_timeout_s; 0 is any.",
+        |c, t| set(&mut c.http.min_body_bytes_per_s, number(t, 0..=1 << 20))),
     ("http.send_idle_timeout_s", Form::Number, "60", "Seconds after which a client that takes no byte of its answer is given up.",
         |c, t| set(&mut c.http.send_idle_timeout, seconds(t, 1..=3600))),
     ("http.request_timeout_s", Form::Number, "60", "Seconds to the start of an answer; uploads are excepted.",

@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Problem, body::idle_timeout_in, problem_types::Raises};
+use super::{Problem, body::slow_body_in, problem_types::Raises};
 use crate::{error::ErrorKind, nearest::nearest};
 
 /// The most parameters of one query string.
@@ -93,10 +93,10 @@ impl Raises for JsonObject {
     }
 }
 
-/// The answer to a body that broke off: a sender that stopped, or a connection that ended.
+/// The answer to a body that broke off: a sender that stopped or was too slow, or a connection that ended.
 pub fn unreadable_body(error: &(dyn Error + 'static)) -> Problem {
-    match idle_timeout_in(error) {
-        Some(idle) => Problem::slow_body(format!("{idle}, and the request was given up")),
+    match slow_body_in(error) {
+        Some(slow) => Problem::slow_body(format!("{slow}, and the request was given up")),
         None => Problem::new(ErrorKind::Invalid, "body_broken", "the body broke off before its end"),
     }
 }
@@ -259,7 +259,164 @@ pub fn invalid_parameter(name: &str, detail: impl Into<String>) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::{body::to_bytes, response::IntoResponse};
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::{
+        fuzz::{Target, fuzz},
+        query::{Metric, MetricRequest, Metrics, ParameterLimits},
+    };
+
+    #[test]
+    fn fuzz_parameters_each_is_taken_once_or_named_as_what_is_wrong() {
+        let target = Target {
+            name: "parameters",
+            words: &[
+                "&",
+                "=",
+                "%",
+                "+",
+                "%26",
+                "%3D",
+                "%FF",
+                "%C3%A9",
+                "%00",
+                ";",
+                "project",
+                "from",
+                "to",
+                "tz",
+                "grain",
+                "site",
+                "currency",
+                "order",
+                "limit",
+                "days",
+                "format",
+                "csv",
+                "month",
+                "all",
+                "week",
+                "UTC",
+                "Africa/Nairobi",
+                "nairobi",
+                "kitobo",
+                "KES",
+                "xts",
+                "-revenue",
+                "-",
+                ",",
+                "project,period",
+                "2024-05",
+                "2024-05-01",
+                "2024-05-01T06:00:00Z",
+                "2024-05-01T06:00:00%2B03:00",
+                "2199-12-31T23:59:60-14:00",
+                "1969-12-31",
+                "1970-01-01T00:00:00%2B14:00",
+                "2200-01",
+                "0",
+                "-1",
+                "30",
+                "3660",
+                "1000001",
+                "9223372036854775808",
+                "00",
+                "%2B5",
+            ],
+            inputs: 4000,
+        };
+        let metrics = block_on(Metrics::load(&ParameterLimits::default())).unwrap();
+        fuzz(&target, |bytes| {
+            let query = String::from_utf8_lossy(bytes);
+            let Some(expected) = pairs_of(&query) else {
+                let problem = Parameters::parse(&query).err().expect("what is no text is refused");
+                assert!(format!("{problem:?}").contains("is not UTF-8"), "{problem:?}");
+                return vec!["no text".to_owned()];
+            };
+            let Ok(parameters) = Parameters::parse(&query) else {
+                assert!(expected.len() > MAX_PARAMETERS);
+                return vec!["too many".to_owned()];
+            };
+            assert_eq!(parameters.rest(), expected);
+            assert_taken_once(parameters, &expected);
+            metrics.iter().map(|metric| taken_by(metric, &expected)).collect()
+        });
+    }
+
+    /// The pairs of a query string, read plainly (URL standard, 5.1); none where one of them is not text.
+    fn pairs_of(query: &str) -> Option<Vec<(String, String)>> {
+        let decoded = |text: &str| {
+            let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+            while let Some((first, behind)) = rest.split_first() {
+                let code = behind.get(..2).filter(|_| *first == b'%').and_then(|code| hex::decode(code).ok());
+                bytes.push(code.as_ref().map_or(if *first == b'+' { b' ' } else { *first }, |code| code[0]));
+                rest = if code.is_some() { &behind[2..] } else { behind };
+            }
+            String::from_utf8(bytes).ok()
+        };
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()
+    }
+
+    fn assert_taken_once(mut parameters: Parameters, given: &[(String, String)]) {
+        let values = |name: &str| -> Vec<String> {
+            given.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+        };
+        assert_eq!(parameters.take_all("site"), values("site"));
+        let limit = parameters.take("limit").map_err(|_| values("limit").len());
+        assert!(limit.as_ref().map_or_else(|count| *count > 1, |limit| limit.as_ref() == values("limit").first()));
+        let left: Vec<_> = given.iter().filter(|(name, _)| name != "site" && name != "limit").cloned().collect();
+        assert_eq!(parameters.rest(), left);
+        match (parameters.finish(), left.first()) {
+            (Ok(()), None) => {}
+            (Err(problem), Some((name, _))) => {
+                let answer = problem.into_response();
+                assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+                let body = block_on(to_bytes(answer.into_body(), 1 << 20)).unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(body["parameter"], name.chars().take(100).collect::<String>());
+                assert_eq!(body["allowed"], serde_json::json!(["site", "limit"]));
+            }
+            (finished, left) => panic!("{finished:?} with {left:?} left"),
+        }
+    }
+
+    /// How a metric takes the pairs, after it was asserted that what took effect says the same again, or that an error
+    /// names what was given.
+    fn taken_by(metric: &Metric, pairs: &[(String, String)]) -> String {
+        let limits = ParameterLimits::default();
+        let request = match MetricRequest::parse(metric, pairs, &limits) {
+            Ok(request) => request,
+            Err(error) => {
+                let given = |name: &str| name.chars().take(200).collect::<String>() == error.parameter;
+                let named = pairs.iter().any(|(name, _)| given(name));
+                assert!(named, "{error} names what was not given");
+                return error.problem;
+            }
+        };
+        assert!((1..=limits.max_rows).contains(&request.limit));
+        let known = |name: &str| metric.info.parameters.iter().any(|parameter| parameter.name == name);
+        assert!(pairs.iter().all(|(name, _)| name == "format" || known(name)));
+        let effective = request.effective(metric);
+        let again: Vec<(String, String)> = effective
+            .iter()
+            .flat_map(|(name, value)| {
+                let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let values = match value {
+                    Value::Null => Vec::new(),
+                    Value::Array(values) => values.iter().map(text).collect(),
+                    value => vec![text(value)],
+                };
+                values.into_iter().map(|value| (name.clone(), value))
+            })
+            .collect();
+        let again = MetricRequest::parse(metric, &again, &limits).map(|request| request.effective(metric));
+        assert_eq!(again.as_ref(), Ok(&effective), "what took effect is {again:?} when it is asked for");
+        effective.keys().filter(|name| pairs.iter().any(|(given, _)| given == *name)).cloned().collect()
+    }
 
     #[test]
     fn a_parameter_that_nobody_takes_is_refused() {

@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     Problem,
-    body::{Counted, IdleTimeout, OnBodyEnd},
+    body::{Counted, OnBodyEnd, Pace, PacedBody},
     idempotency::REPLAYED,
     linger::Lingering,
 };
@@ -157,9 +157,9 @@ pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, 
     })
 }
 
-/// Gives up a body that stops coming, and takes what is left of one that is refused before its end.
-pub(super) async fn limit_idle_body(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    next.run(request.map(|body| Body::new(Lingering::new(Body::new(IdleTimeout::new(body, limit)))))).await
+/// Gives up a body that stops coming, or comes too slowly, and takes what is left of one that is refused before its end.
+pub(super) async fn limit_slow_body(State(pace): State<Pace>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(Lingering::new(Body::new(PacedBody::new(body, pace)))))).await
 }
 
 /// A panic is our defect; its text may quote data, so it goes to the log alone.

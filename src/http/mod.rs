@@ -37,7 +37,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use auth::{Admin, Caller, Monitor};
-pub use body::{BodyIdle, idle_timeout_in};
+pub use body::{SlowBody, slow_body_in};
 pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
@@ -107,12 +107,13 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(uploads::get_rejected_rows))
         .layer(DefaultBodyLimit::disable());
 
+    let pace = body::Pace { idle: config.http.body_idle_timeout, bytes_per_s: config.http.min_body_bytes_per_s };
     let all = openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(untimed);
     openapi::described(all, &state.metrics)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
-        .layer(axum::middleware::from_fn_with_state(config.http.body_idle_timeout, middleware::limit_idle_body))
+        .layer(axum::middleware::from_fn_with_state(pace, middleware::limit_slow_body))
         .layer(CatchPanicLayer::custom(middleware::answer_panic))
         .layer(middleware::compression())
         .layer(axum::middleware::map_response(middleware::weaken_packed_etag))

@@ -3,14 +3,16 @@
 use std::{
     error::Error,
     io,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
     http::header,
     response::Response,
@@ -42,6 +44,8 @@ use crate::{
 const MAX_FIELD_BYTES: usize = 4 << 10;
 /// Bytes of a form before its file at most.
 const MAX_PREAMBLE_BYTES: usize = 256 << 10;
+/// Bytes of a form after its last boundary at most.
+const MAX_EPILOGUE_BYTES: usize = 64 << 10;
 /// Fields of a form at most, the file aside.
 const MAX_FIELDS: usize = 20;
 /// The one provider of files that people upload (seed: Integration Set-Up, 4).
@@ -85,7 +89,9 @@ pub(super) async fn create_upload(
         return receive(&state, upload, body).await;
     }
     let file_begun = Arc::new(AtomicBool::new(false));
-    let request = limit_preamble(request, file_begun.clone());
+    let (parts, body) = request.into_parts();
+    let body = FormBody::new(body);
+    let request = Request::from_parts(parts, limit_preamble(body.clone(), file_begun.clone()));
     let form = Multipart::from_request(request, &state).await.map_err(|error| broken_form(&error))?;
     let (fields, announced) = oneshot::channel::<Vec<_>>();
     let (chunks, mut queue) = mpsc::channel(1);
@@ -101,7 +107,7 @@ pub(super) async fn create_upload(
         receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
-    let (form, answer) = tokio::join!(read_form(form, fields, chunks), upload);
+    let (form, answer) = tokio::join!(read_form(form, body, fields, chunks), upload);
     match answer? {
         Some(answer) => Ok(answer),
         None => Err(form.err().unwrap_or_else(Problem::unexplained)),
@@ -140,6 +146,7 @@ fn refuse_too_large(request: &Request, limit: u64) -> Result<(), Problem> {
 /// file on.
 async fn read_form(
     mut form: Multipart,
+    body: FormBody,
     announce: oneshot::Sender<Vec<(String, String)>>,
     chunks: mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), Problem> {
@@ -172,36 +179,73 @@ async fn read_form(
     }
     // A part after the file came too late to be heard; to take the file without it would be to guess.
     let late = match form.next_field().await {
-        Ok(None) => return Ok(()),
-        Ok(Some(late)) => io::Error::other(LatePart(late.name().unwrap_or_default().to_owned())),
+        Ok(None) => match body.end().await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        Ok(Some(late)) => io::Error::other(AfterFile::Part(late.name().unwrap_or_default().to_owned())),
         Err(error) => io::Error::other(error),
     };
     let _ = chunks.send(Err(late)).await;
     Ok(())
 }
 
-/// Bounds what comes before the file: the form's reader looks for a boundary in all that it has, and would take any amount.
-fn limit_preamble(request: Request, file_begun: Arc<AtomicBool>) -> Request {
-    request.map(|body| {
+/// The bytes of a form, which the form's reader takes as far as the last boundary, and [`Self::end`] beyond it.
+#[derive(Clone)]
+struct FormBody(Arc<Mutex<BodyDataStream>>);
+
+impl FormBody {
+    fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(body.into_data_stream())))
+    }
+
+    /// Reads to the end of the body what follows a form and means nothing (RFC 2046, 5.1.1). A body that is cut off there is
+    /// no whole request either, and must not become an upload whose sender cannot be told.
+    async fn end(mut self) -> io::Result<()> {
         let mut bytes = 0;
-        Body::from_stream(body.into_data_stream().map(move |chunk| {
-            let chunk = chunk?;
-            bytes += chunk.len();
-            if bytes > MAX_PREAMBLE_BYTES && !file_begun.load(Ordering::Relaxed) {
-                return Err(axum::Error::new(PreambleTooLong));
+        while let Some(chunk) = self.next().await {
+            bytes += chunk.map_err(io::Error::other)?.len();
+            if bytes > MAX_EPILOGUE_BYTES {
+                return Err(io::Error::other(AfterFile::TooLong));
             }
-            Ok(chunk)
-        }))
-    })
+        }
+        Ok(())
+    }
+}
+
+impl Stream for FormBody {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+    }
+}
+
+/// Bounds what comes before the file: the form's reader looks for a boundary in all that it has, and would take any amount.
+fn limit_preamble(body: FormBody, file_begun: Arc<AtomicBool>) -> Body {
+    let mut bytes = 0;
+    Body::from_stream(body.map(move |chunk| {
+        let chunk = chunk?;
+        bytes += chunk.len();
+        if bytes > MAX_PREAMBLE_BYTES && !file_begun.load(Ordering::Relaxed) {
+            return Err(axum::Error::new(PreambleTooLong));
+        }
+        Ok(chunk)
+    }))
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the form has more than {MAX_PREAMBLE_BYTES} bytes before its file")]
 struct PreambleTooLong;
 
+/// What a form has behind its file, where there is to be nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("the part {0:?} comes after the file; the file is the last part of the form")]
-struct LatePart(String);
+enum AfterFile {
+    #[error("the part {0:?} comes after the file; the file is the last part of the form")]
+    Part(String),
+    #[error("the form has more than {MAX_EPILOGUE_BYTES} bytes after its end")]
+    TooLong,
+}
 
 async fn field_text(name: &str, field: &mut Field<'_>) -> Result<String, Problem> {
     let mut bytes = Vec::new();
@@ -215,7 +259,7 @@ async fn field_text(name: &str, field: &mut Field<'_>) -> Result<String, Problem
 }
 
 fn broken_form(error: &(dyn Error + 'static)) -> Problem {
-    if super::idle_timeout_in(error).is_some() {
+    if super::slow_body_in(error).is_some() {
         return unreadable_body(error);
     }
     let mut source = Some(error);
@@ -327,8 +371,9 @@ impl From<IngestError> for Problem {
                 Self::failure(error.kind(), "file_too_large", &error)
             }
             IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
-            IngestError::Interrupted(source) => match late_part_in(source) {
-                Some(late) => invalid_parameter(&late.0, late.to_string()),
+            IngestError::Interrupted(source) => match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(late @ AfterFile::Part(name)) => invalid_parameter(name, late.to_string()),
+                Some(late @ AfterFile::TooLong) => Self::new(ErrorKind::TooLarge, "form_too_large", late.to_string()),
                 None => unreadable_body(source),
             },
             IngestError::CurrencyChanged => Self::failure(error.kind(), "currency_changed", &error),
@@ -346,8 +391,4 @@ impl From<IngestError> for Problem {
             _ => Self::failure(error.kind(), "upload", &error),
         }
     }
-}
-
-fn late_part_in(error: &io::Error) -> Option<&LatePart> {
-    error.get_ref()?.downcast_ref()
 }

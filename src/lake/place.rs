@@ -15,8 +15,7 @@ use super::{
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
     materialise::{Input, Wanted, materialise},
-    pass,
-    verify,
+    pass, verify,
 };
 use crate::{
     durable,

@@ -1,7 +1,10 @@
 //! The metrics: one file each in `queries/`, a block comment of front matter in TOML and one SELECT. They are embedded
 //! when Wattlake is built, and read and planned once when it starts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use datafusion::{
     common::ScalarValue, execution::context::SQLOptions, logical_expr::LogicalPlan, prelude::SessionContext,
@@ -203,6 +206,13 @@ impl Metrics {
 }
 
 async fn read(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<Metric, String> {
+    let (mut metric, described) = parse(name, text, limits)?;
+    metric.info.columns = columns(&metric, described).await?;
+    Ok(metric)
+}
+
+/// A metric whose columns are not yet known, and what its front matter says about them.
+fn parse(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<(Metric, Vec<ColumnMatter>), String> {
     let rest = text.trim_start().strip_prefix("/*").ok_or("it does not begin with a block comment")?;
     let (matter, sql) = rest.split_once("*/").ok_or("its block comment does not end")?;
     let matter: FrontMatter = toml::from_str(matter).map_err(|error| error.to_string())?;
@@ -211,19 +221,27 @@ async fn read(name: &str, text: &str, limits: &params::ParameterLimits) -> Resul
     if let Some(absent) = matter.order.iter().find(|column| !column_names.contains(column)) {
         return Err(format!("it is ordered by {absent}, which is not one of its columns"));
     }
+    let mut listed = HashSet::new();
+    if let Some(repeated) = matter.parameters.iter().find(|parameter| !listed.insert(parameter.as_str())) {
+        return Err(format!("it lists {repeated} twice"));
+    }
     let parameters = matter
         .parameters
         .iter()
-        .map(|parameter| match matter.own.get(parameter) {
-            Some(own) => own.check(parameter).map(|()| own.info(parameter)),
-            None => params::common(parameter, default_grain, limits, &column_names)
-                .ok_or_else(|| format!("there is no common parameter {parameter}, and it declares none")),
+        .map(|parameter| {
+            let common = params::common(parameter, default_grain, limits, &column_names);
+            match (matter.own.get(parameter), common) {
+                (Some(own), None) if parameter != "format" => own.check(parameter).map(|()| own.info(parameter)),
+                (Some(_), _) => Err(format!("it declares {parameter}, which is a parameter of every request")),
+                (None, Some(common)) => Ok(common),
+                (None, None) => Err(format!("there is no common parameter {parameter}, and it declares none")),
+            }
         })
         .collect::<Result<Vec<_>, _>>()?;
     if let Some(unlisted) = matter.own.keys().find(|own| !matter.parameters.contains(own)) {
         return Err(format!("it declares {unlisted} and does not list it"));
     }
-    let mut metric = Metric {
+    let metric = Metric {
         info: MetricInfo {
             name: name.to_owned(),
             title: matter.title,
@@ -239,8 +257,7 @@ async fn read(name: &str, text: &str, limits: &params::ParameterLimits) -> Resul
         default_grain,
         hash: hex::encode(Sha256::digest(text)),
     };
-    metric.info.columns = columns(&metric, matter.columns).await?;
-    Ok(metric)
+    Ok((metric, matter.columns))
 }
 
 /// Plans a metric over empty relations and compares its columns with those that its front matter describes.
@@ -283,7 +300,129 @@ fn sample_values(metric: &Metric) -> Vec<(String, ScalarValue)> {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::{
+        fuzz::{Target, fuzz, hash},
+        query::MetricRequest,
+    };
+
+    #[test]
+    fn fuzz_front_matter_any_text_is_a_metric_that_holds_together_or_says_why_not() {
+        let target = Target {
+            name: "front_matter",
+            words: &[
+                "/*",
+                "*/",
+                "\n",
+                "=",
+                "\"",
+                "[",
+                "]",
+                "{",
+                "}",
+                ",",
+                "#",
+                "\"\"\"",
+                "-1",
+                "0",
+                "9223372036854775807",
+                "1.5",
+                "true",
+                "title = \"T\"",
+                "parameters = []",
+                "tables = [\"months\"]",
+                "chart = \"line\"",
+                "order = []",
+                "columns = []",
+                "[own.days]",
+                "[defaults]",
+                "grain = \"all\"",
+                "type = \"integer\"",
+                "type = \"date\"",
+                "type = \"text\"",
+                "default = 30",
+                "min = 1",
+                "max = 3660",
+                "last_days = true",
+                "default = 2024-05-01",
+                "default = \"2024-05-01\"",
+                "description = \"\"",
+                "\"project\"",
+                "\"from\"",
+                "\"to\"",
+                "\"grain\"",
+                "\"limit\"",
+                "\"order\"",
+                "\"days\"",
+                "payments",
+                "uploads",
+                "$days",
+                "$grain",
+                "SELECT",
+                "count(*)",
+                "CAST(1 AS DOUBLE)",
+                "local_period(paid_at, time_zone, $grain)",
+                ";",
+                "now()",
+                "GROUP BY ALL",
+                "(((((",
+                "WITH RECURSIVE",
+            ],
+            inputs: 12_000,
+        };
+        let limits = params::ParameterLimits::default();
+        fuzz(&target, |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
+            match parse("fuzzed", text, &limits) {
+                Ok((metric, described)) => {
+                    assert_holds_together(&metric, &limits);
+                    // To plan takes many times as long as to parse.
+                    let planned = (hash(&text) % 4 == 0).then(|| block_on(columns(&metric, described)));
+                    planned.map_or_else(String::new, |planned| {
+                        planned.err().map_or("planned".to_owned(), |why| kind(&why))
+                    })
+                }
+                Err(why) => kind(&why),
+            }
+        });
+    }
+
+    /// Asserts that what the catalogue says of a metric can be asked of it.
+    fn assert_holds_together(metric: &Metric, limits: &params::ParameterLimits) {
+        let ask = |pairs: &[(&str, String)]| {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            MetricRequest::parse(metric, &pairs, limits)
+        };
+        let plain = ask(&[]).expect("a request without parameters is right");
+        assert!(plain.last_days.is_none_or(|days| days > 0), "the last days are some");
+        let names: Vec<&str> = metric.info.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        for (at, parameter) in metric.info.parameters.iter().enumerate() {
+            assert!(!names[..at].contains(&parameter.name.as_str()), "{} is there twice", parameter.name);
+            let value = match &parameter.default {
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(value) => value.to_string(),
+                None => continue,
+            };
+            let again = ask(&[(&parameter.name, value)]);
+            assert!(again.is_ok() || parameter.default == Some("".into()), "{again:?}");
+        }
+        for bad in ["-9223372036854775808", "9223372036854775807", "0"] {
+            for name in metric.own.keys() {
+                if let Ok(request) = ask(&[(name, bad.to_owned())]) {
+                    assert!(request.last_days.is_none_or(|days| days > 0), "{name}={bad} are the last days");
+                }
+            }
+        }
+        assert!(metric.own.keys().all(|own| names.contains(&own.as_str())));
+    }
+
+    /// The first word of a reason, which is never blank: the others may be quoted from the input.
+    fn kind(why: &str) -> String {
+        let last = why.trim().lines().last().expect("a reason is said");
+        last.split_whitespace().next().unwrap_or_default().to_owned()
+    }
 
     async fn refused(matter: &str, sql: &str) -> String {
         let columns = "columns = [{ name = \"project\", description = \"d\" }, { name = \"n\", description = \"d\" }]";
@@ -312,6 +451,22 @@ mod tests {
             (plain, "CREATE TABLE t AS SELECT 1 AS project, 2 AS n", "DDL"),
             (plain, "SELECT 1 AS project, 2 AS n; SELECT 1 AS project, 2 AS n", "statement"),
             ("parameters = []\norder_by = 1", good, "unknown field"),
+            ("parameters = [\"tz\", \"from\", \"tz\"]", good, "lists tz twice"),
+            (
+                "parameters = [\"to\"]\n[own.to]\ntype = \"integer\"\ndefault = 3\ndescription = \"d\"",
+                good,
+                "declares to",
+            ),
+            (
+                "parameters = [\"since\"]\n[own.since]\ntype = \"date\"\ndefault = \"4202-05-01\"\ndescription = \"d\"",
+                good,
+                "the default of since",
+            ),
+            (
+                "parameters = [\"days\"]\n[own.days]\ntype = \"integer\"\ndefault = 3\nlast_days = true\ndescription = \"d\"",
+                good,
+                "a min of 1 or more",
+            ),
         ] {
             let error = refused(matter, sql).await;
             assert!(error.contains(reason), "{sql}: {error}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     metrics::{ParameterInfo, ParameterType},
-    params::{ParameterError, day, integer},
+    params::{MAX_LENGTH, ParameterError, day, integer},
     period::days_since_epoch,
 };
 
@@ -46,16 +46,17 @@ pub enum OwnValue {
 impl OwnParameter {
     /// Why a declaration does not hold together.
     pub(super) fn check(&self, name: &str) -> Result<(), String> {
-        let fits = match (self.kind, &self.default) {
-            (OwnKind::Integer, OwnValue::Integer(value)) => self.within(*value),
-            (OwnKind::Date, OwnValue::Date(_)) | (OwnKind::Text, OwnValue::Text(_)) => !self.last_days,
-            _ => false,
-        };
-        fits.then_some(()).ok_or_else(|| format!("the default of {name} is not one of its values"))
-    }
-
-    fn within(&self, value: i64) -> bool {
-        self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
+        if self.last_days && (self.kind != OwnKind::Integer || self.min.is_none_or(|min| min < 1)) {
+            return Err(format!("{name} is how many days: an integer with a min of 1 or more"));
+        }
+        // What the catalogue shows as the default can be asked for.
+        let default = self.default.text();
+        let asked_for = self.parse(name, &default).is_ok_and(|value| value == self.default);
+        if asked_for && default.chars().count() <= MAX_LENGTH {
+            Ok(())
+        } else {
+            Err(format!("the default of {name} is not one of its values"))
+        }
     }
 
     pub(super) fn info(&self, name: &str) -> ParameterInfo {
@@ -101,6 +102,14 @@ impl OwnValue {
             Self::Integer(value) => ScalarValue::from(*value),
             Self::Date(value) => ScalarValue::Date32(days_since_epoch(*value)),
             Self::Text(value) => ScalarValue::from(value.as_str()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Integer(value) => value.to_string(),
+            Self::Date(value) => value.to_string(),
+            Self::Text(value) => value.clone(),
         }
     }
 

@@ -329,8 +329,9 @@ fn moment(name: &str, text: &str) -> Result<Moment, ParameterError> {
     if let Some(day) = day(text).or_else(month) {
         return Ok(Moment::Day(day));
     }
-    match DateTime::parse_from_rfc3339(text) {
-        Ok(at) if YEARS.contains(&at.year()) => Ok(Moment::Instant(at.with_timezone(&Utc))),
+    match DateTime::parse_from_rfc3339(text).map(|at| at.with_timezone(&Utc)) {
+        // The year in UTC, which is how an answer names the instant: what it says took effect can be asked for again.
+        Ok(at) if YEARS.contains(&at.year()) => Ok(Moment::Instant(at)),
         _ => Err(ParameterError::new(
             name,
             "is not a day, a month or an instant",

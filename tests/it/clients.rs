@@ -31,7 +31,7 @@ fn root() -> PathBuf {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the variable is make's word to this test, and no setting of Wattlake")]
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let python =
         std::env::var_os("CLIENTS_PYTHON").map_or_else(|| root().join("target/venv/bin/python"), PathBuf::from);
     assert!(

@@ -326,9 +326,23 @@ pub struct Process {
 
 impl Process {
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
-        use std::io::{BufRead, BufReader};
         let mut command = wattlake(folder, &["serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        command.args(arguments);
+        Self::started(command)
+    }
+
+    /// The same, with a limit on the files that it may have open: the system's own, where that is lower.
+    pub fn serve_within(open_files: u32, folder: &Path, arguments: &[&str]) -> Self {
+        let limited = "ulimit -Sn \"$0\" 2>/dev/null || ulimit -Sn \"$(ulimit -Hn)\"; exec \"$@\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", limited, &open_files.to_string(), env!("CARGO_BIN_EXE_wattlake")]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).current_dir(folder).env_clear();
+        Self::started(command)
+    }
+
+    fn started(mut command: Command) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
@@ -339,6 +353,13 @@ impl Process {
     /// Of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most memory that it has taken so far, in KiB. (Linux: `VmHWM`)
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     pub fn signal(&self, name: &str) {

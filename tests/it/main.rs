@@ -6,6 +6,7 @@
 mod answers;
 mod binary;
 mod bit_flips;
+mod boundaries;
 mod cli;
 mod client_commands;
 mod clients;
@@ -30,6 +31,7 @@ mod projects;
 mod purge;
 mod refusals;
 mod server;
+mod slow_senders;
 mod tidy;
 mod upload_records;
 mod uploads;

@@ -145,3 +145,19 @@ fn one_module_uses_sqlx_and_one_reads_the_environment() {
         }
     }
 }
+
+#[test]
+fn every_corpus_is_that_of_one_fuzz_target() {
+    let folders = fs::read_dir(root().join("tests/fuzz")).unwrap().map(|entry| entry.unwrap());
+    let folders = folders.filter(|entry| entry.file_type().unwrap().is_dir());
+    let corpora: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut targets = BTreeSet::new();
+    for (path, text) in sources() {
+        for test in text.split("fn fuzz_").skip(1) {
+            let name = test.split_once("name: \"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
+            assert!(test.starts_with(name), "{}: the target {name} is named after its corpus", path.display());
+            assert!(targets.insert(name.to_owned()), "{name} is two targets");
+        }
+    }
+    assert_eq!(targets, corpora);
+}

@@ -237,6 +237,24 @@ async fn a_part_after_the_file_is_refused_and_nothing_is_kept() {
 }
 
 #[tokio::test]
+async fn what_follows_a_form_is_passed_over_and_has_a_limit() {
+    let server = server().await;
+    let send = async |after: usize| {
+        let part =
+            |name: &str, more: &str| format!("--b0\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n");
+        let fields = part("project", "") + "kitobo\r\n" + &part("dataset_name", "") + "d\r\n";
+        let file = part("file", "; filename=\"ELECTRICITY_PAYMENT.csv\"");
+        let body = [fields.as_bytes(), file.as_bytes(), &two_rows(), b"\r\n--b0--\r\n", &vec![b'x'; after]].concat();
+        let request = server.admin().request(Method::POST, "/v1/uploads");
+        let request = request.header("content-type", "multipart/form-data; boundary=b0").body(body);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    send(2_000_000).await.assert_problem(413, "form_too_large");
+    assert_nothing_kept(&server).await;
+    assert_eq!(counts(&send(100).await.body), [2, 2, 0, 0, 0]);
+}
+
+#[tokio::test]
 async fn missing_and_wrong_fields_are_named_with_what_is_right() {
     let server = server().await;
     let admin = server.admin();

@@ -1,9 +1,13 @@
 //! The decoder as a whole: what it takes, what it refuses, and that it loses nothing.
 
 mod files;
+mod fuzz;
 mod identities;
+mod mutations;
 mod packed;
+mod pieces;
 mod properties;
+mod reference;
 mod rows;
 
 use std::io::Read;
