@@ -42,7 +42,7 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often old files are looked for.
-const REMOVE_EVERY: Duration = Duration::from_secs(600);
+const REMOVE_EVERY: Duration = Duration::from_mins(10);
 
 /// The least buffer that hyper takes.
 const MIN_BUFFER: usize = 8192;

@@ -52,11 +52,11 @@ async fn purge(client: &Client, id: &UploadId) -> Result<Value, Failure> {
 
 fn told(id: &UploadId, answer: &Value) -> String {
     let count = |name: &str| answer[name].as_u64().unwrap_or_default();
-    let mut told =
-        format!("{id} is erased, with {} files of earlier versions of the lake", count("lake_files_removed"));
-    if count("files_set_aside") > 0 {
-        let set_aside = count("files_set_aside");
-        told += &format!("\n  {set_aside} files lie in lake/set-aside, unread: look whether they hold rows of it");
+    let erased = format!("{id} is erased, with {} files of earlier versions of the lake", count("lake_files_removed"));
+    match count("files_set_aside") {
+        0 => erased,
+        unread => {
+            format!("{erased}\n  {unread} files lie in lake/set-aside, unread: look whether they hold rows of it")
+        }
     }
-    told
 }

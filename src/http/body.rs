@@ -158,6 +158,7 @@ mod tests {
     use super::*;
 
     /// Pieces of so many bytes, with a pause before each.
+    #[allow(clippy::unnecessary_to_owned, reason = "the stream outlives the slice")]
     fn pieces(sizes: &[usize], pause: Duration) -> impl Stream<Item = Result<Vec<u8>, axum::Error>> + use<> {
         stream::unfold((sizes.to_vec().into_iter(), pause), async |(mut sizes, pause)| {
             let size = sizes.next()?;

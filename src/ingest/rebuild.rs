@@ -83,7 +83,7 @@ impl Ingest {
             for project in self.lake.damaged() {
                 match self.rebuild(&project).await {
                     Ok(version) => {
-                        tracing::warn!(%project, version, "a damaged project was made anew from its uploads")
+                        tracing::warn!(%project, version, "a damaged project was made anew from its uploads");
                     }
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
@@ -193,7 +193,7 @@ impl Ingest {
 }
 
 /// How long until another try at a project that could not be repaired.
-const REPAIR_AGAIN: Duration = Duration::from_secs(600);
+const REPAIR_AGAIN: Duration = Duration::from_mins(10);
 
 /// Bytes of an original that are read at a time.
 const CHUNK: usize = 256 << 10;
@@ -207,8 +207,11 @@ fn send_all(mut original: impl Read, chunks: &mpsc::Sender<io::Result<Bytes>>) {
             chunk.truncate(count);
             Bytes::from(chunk)
         });
-        let ended = chunk.as_ref().map_or(true, Bytes::is_empty);
-        if (chunk.is_err() || !ended) && chunks.blocking_send(chunk).is_err() || ended {
+        if chunk.as_ref().is_ok_and(Bytes::is_empty) {
+            return;
+        }
+        let failed = chunk.is_err();
+        if chunks.blocking_send(chunk).is_err() || failed {
             return;
         }
     }

@@ -30,7 +30,7 @@ impl SpoolMemory {
 
     /// Room for a batch until it is dropped; none if there is not enough.
     fn take(&self, batch: &RecordBatch) -> Option<OwnedSemaphorePermit> {
-        let own = batch.columns().iter().map(|column| column.get_array_memory_size());
+        let own = batch.columns().iter().map(Array::get_array_memory_size);
         let places = u32::try_from(own.sum::<usize>().div_ceil(KIB)).ok()?;
         self.0.clone().try_acquire_many_owned(places).ok()
     }

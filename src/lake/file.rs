@@ -215,7 +215,7 @@ impl Write for Hashing<'_> {
 }
 
 /// What to read of a file; by default all of it.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Part<'a> {
     /// Some columns only.
     pub(super) columns: Option<&'a [&'a str]>,

@@ -57,7 +57,7 @@ impl LogFile {
         if name == POINTER {
             return Self::Pointer;
         }
-        if name.starts_with('.') && name.ends_with(".tmp") {
+        if name.strip_prefix('.').is_some_and(|rest| rest.strip_suffix(".tmp").is_some()) {
             return Self::Unfinished;
         }
         if let Some(version) = name.strip_suffix(".checkpoint.parquet").and_then(version) {

@@ -244,12 +244,11 @@ impl Reconcile<'_> {
         if self.look_only {
             return Ok(());
         }
-        let known = match versions.get(&version) {
-            Some(known) => known.clone(),
-            None => {
-                let page = self.catalog.ledger_versions(version, 1).await?;
-                page.whole.into_iter().find(|known| known.version == version).ok_or(LakeError::Lost { version })?
-            }
+        let known = if let Some(known) = versions.get(&version) {
+            known.clone()
+        } else {
+            let page = self.catalog.ledger_versions(version, 1).await?;
+            page.whole.into_iter().find(|known| known.version == version).ok_or(LakeError::Lost { version })?
         };
         tracing::warn!(version, "the lake's log gets an entry again, from the ledger");
         self.log.write(version, known.entry).await

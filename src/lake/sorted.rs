@@ -34,7 +34,7 @@ impl Sorted {
                 parts.push(Arc::clone(column));
             }
         }
-        let columns = parts.into_iter().map(Column::of).collect::<Result<Vec<_>, _>>()?;
+        let columns = parts.into_iter().map(|parts| Column::of(&parts)).collect::<Result<Vec<_>, _>>()?;
         let column = |name: &str| Ok::<_, ArrowError>(&columns[FILE_SCHEMA.index_of(name)?].values);
         let order = order(
             column("meter_id")?.as_string(),
@@ -60,7 +60,7 @@ impl Sorted {
 }
 
 impl Column {
-    fn of(parts: Vec<ArrayRef>) -> Result<Self, ArrowError> {
+    fn of(parts: &[ArrayRef]) -> Result<Self, ArrowError> {
         let parts_of: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let values = concat(&parts_of)?;
         let constant = is_constant(&values);

@@ -127,6 +127,7 @@ impl<R: Read> Decoder<R> {
     ///
     /// # Errors
     /// [`DecodeError::File`] with everything that is wrong with the header, or with what the file is.
+    #[allow(clippy::needless_pass_by_value, reason = "what is known of a file goes with its decoder")]
     pub fn new(input: R, context: FileContext) -> Result<Self, DecodeError> {
         let limits = context.limits;
         let mut records = Records::new(input, limits.row_bytes);

@@ -139,7 +139,9 @@ impl Amounts {
 
     fn push_counted(&mut self, amounts: &[i64], times: &[i64]) {
         let (kept, counted) = amounts.split_at(amounts.len().saturating_sub(times.len()));
-        kept.iter().for_each(|amount| self.push(*amount));
+        for amount in kept {
+            self.push(*amount);
+        }
         if !counted.is_empty() {
             let times = times.iter().map(|times| times.unsigned_abs());
             self.merge(counted.iter().copied().zip(times));
@@ -198,13 +200,11 @@ impl Amounts {
     /// What is asked for; nothing of no amounts.
     fn rank(&mut self, percent: Option<u64>) -> Option<i128> {
         let count = self.len();
-        match percent {
-            Some(percent) => self.at((count * percent).div_ceil(100)).map(i128::from),
-            None => {
-                let sum = i128::from(self.at(count.div_ceil(2))?) + i128::from(self.at(count / 2 + 1)?);
-                Some((sum + sum.signum()) / 2)
-            }
+        if let Some(percent) = percent {
+            return self.at((count * percent).div_ceil(100)).map(i128::from);
         }
+        let sum = i128::from(self.at(count.div_ceil(2))?) + i128::from(self.at(count / 2 + 1)?);
+        Some(half(sum))
     }
 
     fn bytes(&self) -> usize {
@@ -339,6 +339,12 @@ impl Accumulator for OneGroup {
     }
 }
 
+/// Half of it, rounded away from zero.
+fn half(sum: i128) -> i128 {
+    let away = sum + sum.signum();
+    away / 2
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -351,16 +357,12 @@ mod tests {
         sorted.sort_unstable();
         let count = sorted.len();
         let at = |index: usize| sorted.get(index).copied().map(i128::from);
-        match percent {
-            Some(percent) => {
-                let enough = |index: &usize| (*index as u64 + 1) * 100 >= count as u64 * percent;
-                (0..count).find(enough).and_then(at)
-            }
-            None => {
-                let sum = at((count.max(1) - 1) / 2)? + at(count / 2)?;
-                Some(if sum % 2 == 0 { sum / 2 } else { (sum + sum.signum()) / 2 })
-            }
+        if let Some(percent) = percent {
+            let enough = |index: &usize| (*index as u64 + 1) * 100 >= count as u64 * percent;
+            return (0..count).find(enough).and_then(at);
         }
+        let sum = at((count.max(1) - 1) / 2)? + at(count / 2)?;
+        Some(if sum % 2 == 0 { sum / 2 } else { half(sum) })
     }
 
     proptest! {
@@ -393,7 +395,7 @@ mod tests {
     #[test]
     fn many_amounts_of_few_values_take_little_memory() {
         let mut amounts = Amounts::default();
-        for round in 0..KEPT as i64 * 3 {
+        for round in 0..i64::try_from(KEPT).unwrap() * 3 {
             amounts.push(round % 10);
         }
         assert!(amounts.bytes() <= KEPT * 2 * size_of::<i64>(), "{}", amounts.bytes());

@@ -23,7 +23,8 @@ PATIENCE_SECONDS = 120
 OWN_FILES = 32
 
 UPLOAD = "PUT /v1/uploads?project=kitobo&dataset_name=slow HTTP/1.1\r\nHost: x\r\n"
-BODY = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
+JSON = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
+FILE = "Content-Type: text/csv\r\nContent-Length: 1000000\r\n"
 
 
 def heads(key):
@@ -32,9 +33,9 @@ def heads(key):
     return {
         "idle": ("", ""),
         "headers": ("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", "x"),
-        "json": (f"POST /v1/projects HTTP/1.1\r\nHost: x\r\n{authorization}{BODY}\r\n", " "),
-        "upload": (f"{UPLOAD}{authorization}{BODY}\r\n", "x"),
-        "keyless": (f"{UPLOAD}{BODY}\r\n", "x"),
+        "json": (f"POST /v1/projects HTTP/1.1\r\nHost: x\r\n{authorization}{JSON}\r\n", " "),
+        "upload": (f"{UPLOAD}{authorization}{FILE}\r\n", "x"),
+        "keyless": (f"{UPLOAD}{FILE}\r\n", "x"),
     }
 
 

@@ -85,12 +85,12 @@ impl<T: Test<Value: Debug>> Engine<T> for Runner<'_> {
         panic::set_hook();
         let told = panic::forward_panic(false);
         let failed = self.first_failure(|input| test.test(&mut &*input).err().map(|error| error.to_string()));
-        let report = failed.map(|(input, file, error)| match test.shrink(input.clone(), None, &options) {
-            Some(shrunken) => self.report(file, &shrunken.error.to_string()),
-            None => {
-                *self.last.input.lock().unwrap() = input;
-                self.report(file, &error)
+        let report = failed.map(|(input, file, error)| {
+            if let Some(shrunken) = test.shrink(input.clone(), None, &options) {
+                return self.report(file, &shrunken.error.to_string());
             }
+            *self.last.input.lock().unwrap() = input;
+            self.report(file, &error)
         });
         panic::forward_panic(told);
         if let Some(report) = report {

@@ -15,7 +15,7 @@ use wattlake::{access::Role, catalog::Catalog};
 use crate::harness::{Admin, wattlake};
 
 /// How long a server may take to listen, or to end, before a test gives up on it: far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A data folder, and a key to it.
 pub struct Site {

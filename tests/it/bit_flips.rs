@@ -87,7 +87,7 @@ async fn base(folder: &Path) -> (Site, Sums) {
 }
 
 fn question(projects: &[&str]) -> String {
-    let projects: String = projects.iter().map(|project| format!("project={project}&")).collect();
+    let projects = projects.iter().map(|project| format!("project={project}&")).collect::<Vec<_>>().concat();
     format!("/v1/metrics/payments_per_customer?{projects}format=csv&limit=100000")
 }
 
@@ -210,7 +210,7 @@ fn choose(target: Target, site: &Site, dice: &mut Dice) -> Vec<PathBuf> {
             };
             DAMAGED.iter().map(|project| one_of(of(project))).collect()
         }
-        Target::Entry => vec![one_of(log(&|name| name.ends_with(".json")))],
+        Target::Entry => vec![one_of(log(&|name| name.strip_suffix(".json").is_some()))],
         Target::Checkpoint => vec![one_of(log(&|name| name.ends_with(".checkpoint.parquet")))],
         Target::LastCheckpoint => vec![one_of(log(&|name| name == "_last_checkpoint"))],
         Target::Ledger => Vec::new(),

@@ -251,7 +251,7 @@ async fn old_files_go_when_no_version_within_the_retention_and_no_reader_needs_t
     let server = server().await;
     let count = |server: &TestServer| parquet(server.folder.path(), "project_id=kitobo/month=2024-05").len();
     assert_eq!(count(&server), 2, "the corrected row's earlier file is still there");
-    let day = Duration::from_secs(24 * 60 * 60);
+    let day = Duration::from_hours(24);
     assert_eq!(server.lake.remove_old_files(day).await.unwrap(), 0);
     let reader = server.lake.snapshot();
     server.admin().commit(&Upload::new("kitobo", file(&[row("A1", "61")]))).await;

@@ -410,7 +410,9 @@ impl Model<'_> {
                 let ids: Vec<&str> = which.iter().map(|index| self.uploads[*index].id.as_str()).collect();
                 let answer = admin.post("/v1/uploads/delete", json!({ "uploads": ids })).await;
                 prop_assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
-                which.into_iter().for_each(|index| self.uploads[index].live = false);
+                for index in which {
+                    self.uploads[index].live = false;
+                }
             }
             Step::Restore(index) if !self.uploads.is_empty() => {
                 let upload = index.get_mut(&mut self.uploads);

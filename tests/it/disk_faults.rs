@@ -87,7 +87,7 @@ async fn a_full_disk_refuses_uploads_with_507_changes_nothing_and_is_well_again_
         refused += 1;
         assert!(refused < 400, "there is never enough space");
         model.check(&server, &site.data).await.unwrap();
-        filler.shrink(1024);
+        filler.shrink(4096);
     }
     assert!(refused > 10, "{refused}");
     model.check(&server, &site.data).await.unwrap();

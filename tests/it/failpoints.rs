@@ -252,7 +252,7 @@ async fn fail_at_each(points: &[(&str, Comes)], next: fn(&Model, u64) -> Operati
                     break;
                 }
                 (Told::Refused(answer), true, ToARefusal) if answer.status == status => {
-                    answer.assert_problem(status, code)
+                    answer.assert_problem(status, code);
                 }
                 (Told::Done(_), true, ToNothing) => {}
                 _ => failed(format!("{told:?}; fired: {fired}")),

@@ -62,15 +62,18 @@ fn references(value: &Value, into: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn every_reference_of_the_description_leads_somewhere() {
+async fn every_reference_of_the_description_leads_somewhere_and_every_schema_is_one_of_an_answer_or_a_request() {
     let server = TestServer::start().await;
     let document = document(&server).await;
     let mut found = BTreeSet::new();
     references(&document, &mut found);
     assert!(found.contains("#/components/schemas/NotFoundProblem"), "{found:?}");
-    for reference in found {
+    for reference in &found {
         assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
     }
+    let schemas = document["components"]["schemas"].as_object().unwrap().keys();
+    let unused: Vec<_> = schemas.filter(|name| !found.contains(&format!("#/components/schemas/{name}"))).collect();
+    assert!(unused.is_empty(), "{unused:?}");
 }
 
 #[tokio::test]

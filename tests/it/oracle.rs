@@ -323,10 +323,10 @@ impl Model {
     /// Whether the server, and the files that the lake's log names, hold what was sent, and each payment once.
     pub async fn check(&self, server: &Running, data: &Path) -> Result<(), String> {
         let expected = self.payments();
-        compare("the files of the log", &expected, rows_of_log(&data.join("lake/payments"))?)?;
+        compare("the files of the log", &expected, &rows_of_log(&data.join("lake/payments"))?)?;
         // Nothing but the amounts, because months are of the files alone.
         let amounts: BTreeMap<_, _> = expected.into_iter().map(|(key, payment)| (key, payment.amount)).collect();
-        compare("the metric", &amounts, amounts_of_metric(server).await?)
+        compare("the metric", &amounts, &amounts_of_metric(server).await?)
     }
 
     /// The payments of all projects, by project and ID: of the uploads that count, in their order.
@@ -344,11 +344,11 @@ impl Model {
 fn compare<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
     place: &str,
     expected: &BTreeMap<K, V>,
-    found: Vec<(K, V)>,
+    found: &[(K, V)],
 ) -> Result<(), String> {
     let mut left: BTreeMap<&K, &V> = expected.iter().collect();
     let mut wrong = Vec::new();
-    for (key, value) in &found {
+    for (key, value) in found {
         match left.remove(key) {
             Some(other) if other == value => {}
             other => wrong.push(format!("{key:?} is {value:?} and not {other:?}")),
@@ -450,8 +450,11 @@ fn uploads_of(path: &Path) -> Result<BTreeSet<String>, String> {
     Ok(uploads)
 }
 
+/// A payment and its key: the project and the payment ID.
+type Row = ((String, String), Payment);
+
 /// Every row of the files that the Delta log names.
-fn rows_of_log(table: &Path) -> Result<Vec<((String, String), Payment)>, String> {
+fn rows_of_log(table: &Path) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for path in files_of_log(table)? {
         let project = path.split(['=', '/']).nth(1).unwrap_or_default();

@@ -66,6 +66,7 @@ impl Attacked {
 
     /// Connections that send little. The script says how many there are; less than was asked for only where the system has
     /// no files for more.
+    #[allow(clippy::print_stderr, reason = "whoever reads what the tests say is to know")]
     fn attack(&self, arguments: &[&str]) -> Attack {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/slow_senders.py");
         let (host, port) = self.host().split_once(':').unwrap();
@@ -163,11 +164,11 @@ fn flood(host: &str, head: &str, piece: &str) -> String {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    let mut heard = stream.try_clone().unwrap();
+    let mut listening = stream.try_clone().unwrap();
     let answer = std::thread::spawn(move || {
         let mut bytes = Vec::new();
         // A connection that is reset has said what it had to say.
-        if let Err(error) = heard.read_to_end(&mut bytes) {
+        if let Err(error) = listening.read_to_end(&mut bytes) {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "neither answered nor closed");
         }
         String::from_utf8_lossy(&bytes).into_owned()

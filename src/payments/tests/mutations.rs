@@ -170,7 +170,7 @@ fn with_quotes() -> Vec<u8> {
 }
 
 /// The header of a file and a few of its lines.
-fn some_of(file: &[u8], from: &Index) -> Vec<u8> {
+fn some_of(file: &[u8], from: Index) -> Vec<u8> {
     let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
     let start = 1 + from.index(lines.len() - 1);
     [&lines[..1], &lines[start..lines.len().min(start + LINES)]].concat().concat()
@@ -186,7 +186,7 @@ proptest! {
         damages in prop::collection::vec(damage(), 1..6),
         row_bytes in prop_oneof![Just(1_usize << 20), 60_usize..400],
     ) {
-        let mut bytes = some_of(&FILES[file], &from);
+        let mut bytes = some_of(&FILES[file], from);
         for damage in &damages {
             damage.to(&mut bytes);
         }

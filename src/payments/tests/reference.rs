@@ -198,7 +198,7 @@ fn payment<'a>(row: &'a Row, header: &'a [String], limits: Limits) -> Option<Vec
     }
     let values = row.fields.iter().map(|field| std::str::from_utf8(&field.value));
     let values: Vec<&str> = values.collect::<Result<_, _>>().ok()?;
-    let named: Vec<(&str, &str)> = header.iter().map(String::as_str).zip(values).collect();
+    let pairs: Vec<(&str, &str)> = header.iter().map(String::as_str).zip(values).collect();
     let names = ["ID", "METER_ID", "UTILITY_ID", "CUSTOMER_ID", "external_id"];
     let is_good = |(name, value): &(&str, &str)| {
         let column = COLUMNS.iter().find(|column| column.name == *name).unwrap();
@@ -209,7 +209,7 @@ fn payment<'a>(row: &'a Row, header: &'a [String], limits: Limits) -> Option<Vec
             Format::Identifier | Format::Text => !(names.contains(name) && is_scientific(value)),
         }
     };
-    named.iter().all(is_good).then_some(named)
+    pairs.iter().all(is_good).then_some(pairs)
 }
 
 /// Whether a payment may have that instant: from the year 2000 to what the tests call tomorrow.
@@ -337,7 +337,7 @@ fn stop(rows: &[Row], whole: bool, limits: Limits) -> Option<(usize, &'static st
 fn assert_header_is_wrong(bytes: &[u8], header: Option<&Row>, errors: &[RowError], limits: Limits) {
     assert!(!errors.is_empty());
     for error in errors {
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        let lines = bytes.split(|byte| *byte == b'\n').count() as u64;
         assert!(error.byte <= bytes.len() as u64 && (1..=lines).contains(&error.line), "{error:?}");
     }
     let Some(header) = header else { return };
