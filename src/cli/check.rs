@@ -140,7 +140,7 @@ struct Counted {
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.progress.advance(count);
+        self.progress.advance(count, "read; its IDs are compared");
         Ok(count)
     }
 }

@@ -206,12 +206,14 @@ impl Client {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        let message = if error.is_connect() {
-            format!("cannot reach a server at {}; --server or WATTLAKE_SERVER names another", self.server)
+        let failure = if error.is_connect() {
+            let message =
+                format!("cannot reach a server at {}; --server or WATTLAKE_SERVER names another", self.server);
+            Failure::new(ErrorKind::Unavailable, &message)
         } else {
-            format!("the connection to {} broke off", self.server)
+            let message = format!("the connection to {} broke off", self.server);
+            Failure::new(ErrorKind::Unavailable, &message).leaving_open()
         };
-        let failure = Failure::new(ErrorKind::Unavailable, &message);
         // What is between only says that a request failed.
         let mut root: &dyn std::error::Error = error;
         while let Some(source) = root.source() {

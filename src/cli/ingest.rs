@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{catalog::OnError, error::ErrorKind, ids::IdempotencyKey};
 
+/// What a file waits for once it is sent.
+const CHECKING: &str = "sent; the server checks it";
+
 #[derive(Args)]
 pub(super) struct Flags {
     /// Files named `ELECTRICITY_PAYMENT.csv`, or `.csv.gz` or `.csv.zst` of that name; `-` is standard input.
@@ -123,12 +126,8 @@ impl Flags {
         };
         let answered = client.send_patiently(source.can_open_again(), request).await;
         progress.clear();
-        answered.map_err(|failure| match failure.kind() {
-            ErrorKind::Unavailable if !failure.is_answer() => {
-                failure.with_line("send it again: a file that has landed is known again, and does not land twice")
-            }
-            _ => failure,
-        })
+        let advice = "send it again: a file that has landed is known again, and does not land twice";
+        answered.map_err(|failure| if failure.is_open() { failure.with_line(advice) } else { failure })
     }
 
     fn request(
@@ -172,9 +171,9 @@ fn body(opened: Opened, progress: Progress) -> Body {
     let mut queue = opened.into_chunks();
     let sent = progress.clone();
     let chunks = stream::poll_fn(move |context| queue.poll_recv(context));
-    let chunks = chunks.inspect_ok(move |chunk: &Bytes| sent.advance(chunk.len()));
+    let chunks = chunks.inspect_ok(move |chunk: &Bytes| sent.advance(chunk.len(), CHECKING));
     let at_the_end = stream::once(async move {
-        progress.wait_for("sent; the server checks it");
+        progress.wait_for(CHECKING);
         None
     });
     Body::wrap_stream(chunks.map(Some).chain(at_the_end).filter_map(std::future::ready))

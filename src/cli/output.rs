@@ -26,6 +26,8 @@ pub struct Failure {
     problem: Option<Box<Map<String, Value>>>,
     /// The file that it is about, of a command that takes several.
     file: Option<String>,
+    /// Whether a server may have done what it was asked to, and could not say so.
+    is_open: bool,
     /// Whether it has been told already.
     told: bool,
 }
@@ -33,7 +35,8 @@ pub struct Failure {
 impl Failure {
     #[must_use]
     pub fn new(kind: ErrorKind, message: &str) -> Self {
-        Self { kind, lines: message.lines().map(str::to_owned).collect(), problem: None, file: None, told: false }
+        let lines = message.lines().map(str::to_owned).collect();
+        Self { kind, lines, problem: None, file: None, is_open: false, told: false }
     }
 
     /// An error on the first line, and each of its sources on a line of its own: who runs the command may see them.
@@ -76,9 +79,14 @@ impl Failure {
         self.kind
     }
 
-    /// Whether it is a server's own answer, and not that there was none.
-    pub(super) fn is_answer(&self) -> bool {
-        self.problem.is_some()
+    /// A failure that says nothing of what a server did.
+    #[must_use]
+    pub(super) fn leaving_open(self) -> Self {
+        Self { is_open: true, ..self }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Writes it to stderr: lines for people, or one line of JSON.

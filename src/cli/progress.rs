@@ -12,7 +12,7 @@ use super::table::clean;
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
-const OF_KNOWN_SIZE: &str = "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}";
+const OF_KNOWN_SIZE: &str = "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}";
 const OF_ANY_SIZE: &str = "{prefix} {spinner} {bytes}, {bytes_per_sec} {msg}";
 const WAITING: &str = "{prefix} {spinner} {bytes} {msg}";
 
@@ -33,11 +33,15 @@ impl Progress {
         progress
     }
 
-    pub(super) fn advance(&self, bytes: usize) {
+    /// Bytes that went on to whoever `then` says is at work once they were the last.
+    pub(super) fn advance(&self, bytes: usize, then: &'static str) {
         self.0.inc(bytes as u64);
+        if self.0.length().is_some_and(|all| self.0.position() >= all) {
+            self.wait_for(then);
+        }
     }
 
-    /// All bytes are through, and somebody else is at work now.
+    /// All bytes are through, which only the end tells of a file of unknown size.
     pub(super) fn wait_for(&self, what: &'static str) {
         self.0.set_style(style(WAITING));
         self.0.set_message(what);
