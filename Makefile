@@ -4,12 +4,13 @@ VENV := target/venv
 PYTHON := $(CURDIR)/$(VENV)/bin/python
 REQUIREMENTS := tests/clients/requirements.txt benches/requirements.txt
 BENCH_ROWS := 1000000
+ROUNDS := 1000
 BENCH_DATA := target/bench-data/1m
 FUZZ_SECONDS := 60
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug/wattlake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fuzz lint fmt bench clean tools
+.PHONY: help demo build test fuzz crash lint fmt bench clean tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,10 @@ lint: tools ## check the format, and let no warning of the compiler or clippy pa
 
 fmt: tools ## format the code
 	cargo fmt
+
+crash: tools ## kill the server, cut its power and damage its files, ROUNDS times each (as root, for the power cuts)
+	CRASH_ROUNDS=$(ROUNDS) POWER_CUT_ROUNDS=$(ROUNDS) BIT_FLIPS=$(ROUNDS) \
+		cargo test --locked --test it -- crash:: power_cut:: bit_flips:: disk_faults:: failpoints::
 
 bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, in a release build
 	cargo bench --locked
