@@ -58,7 +58,8 @@ fn sync_folder_of(path: &Path) -> Result<(), LakeError> {
         .map_err(|source| LakeError::Io { what: format!("syncing the folder of {}", path.display()), source })
 }
 
-/// Removes files that no commit has. Where that fails, they are only in the way: the log says what belongs to the lake.
+/// Removes files that no commit has. Where that fails, they are only in the way: the ledger says what
+/// belongs to the lake.
 fn discard(root: &Path, files: &[LakeFile]) {
     for file in files {
         if let Err(error) = std::fs::remove_file(root.join(&file.path)) {
