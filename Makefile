@@ -4,6 +4,7 @@ VENV := target/venv
 PYTHON := $(CURDIR)/$(VENV)/bin/python
 REQUIREMENTS := tests/clients/requirements.txt benches/requirements.txt
 BENCH_ROWS := 1000000
+BENCH_PROFILE := dist
 ROUNDS := 1000
 BENCH_DATA := target/bench-data/1m
 FUZZ_SECONDS := 60
@@ -42,8 +43,8 @@ crash: tools ## kill the server, cut its power and damage its files, ROUNDS time
 	CRASH_ROUNDS=$(ROUNDS) POWER_CUT_ROUNDS=$(ROUNDS) BIT_FLIPS=$(ROUNDS) \
 		cargo test --locked --test it -- crash:: power_cut:: bit_flips:: disk_faults:: failpoints::
 
-bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, in a release build
-	cargo bench --locked
+bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, as packages are built (BENCH_PROFILE=dist)
+	cargo bench --locked --profile $(BENCH_PROFILE)
 
 clean: ## remove what was built and the demo's data, never your own data folder
 	cargo clean
