@@ -87,7 +87,7 @@ pub struct Lake {
 #[derive(Default)]
 struct Committing {
     /// It is in the ledger, and neither could the log be written nor the ledger be taken back.
-    unsettled: bool,
+    unsettled: Option<u64>,
 }
 
 impl Lake {
@@ -211,7 +211,7 @@ impl Lake {
     async fn take_back(&self, turn: &mut Committing, version: u64, error: LakeError) -> LakeError {
         if let Err(failed) = self.catalog.forget_version(version).await {
             tracing::error!(version, error = %failed, "a version that the log does not have stays in the ledger for now");
-            turn.unsettled = true;
+            turn.unsettled = Some(version);
             return error;
         }
         if matches!(error, LakeError::Conflict { .. })
@@ -222,12 +222,16 @@ impl Lake {
         error
     }
 
-    /// Ends what the last commit left open: its entry is written now, or this fails too.
+    /// Ends what the last commit left open. It was refused, so the ledger is taken back now, or this fails too; where the log
+    /// has it after all, it is part of the lake.
     async fn settle(&self, turn: &mut Committing) -> Result<(), LakeError> {
-        if turn.unsettled {
+        let Some(version) = turn.unsettled else { return Ok(()) };
+        if self.log.entry(version)?.is_none() {
+            self.catalog.forget_version(version).await?;
+        } else {
             self.reload().await?;
-            turn.unsettled = false;
         }
+        turn.unsettled = None;
         Ok(())
     }
 
