@@ -23,11 +23,11 @@ pub enum LakeError {
     #[error("the ledger")]
     Catalog(#[from] CatalogError),
     #[error(
-        "the lake has a log and the catalogue no ledger of it; `wattlake rebuild --anew` makes the lake from the uploads"
+        "the lake has a log and the catalogue no ledger of it; put catalogue and lake back from one and the same backup"
     )]
     NoLedger,
     #[error(
-        "what version {version} of the lake was is lost, in the ledger and in the log; `wattlake rebuild --anew` makes the lake from the uploads"
+        "what version {version} of the lake was is lost, in the ledger and in the log; put catalogue and lake back from one and the same backup"
     )]
     Lost { version: u64 },
     #[error("damaged: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
