@@ -75,7 +75,7 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         plain("unknown_route", 404, "The API has no such path."),
         plain("wrong_method", 405, "The path does not answer this method; the Allow header has those that it does."),
         with("not_acceptable", 406, &[("allowed", Texts)], "The Accept header leaves no form that there is."),
-        plain("body_timeout", 408, "The body stopped coming."),
+        plain("body_timeout", 408, "The body stopped coming, or came too slowly."),
         plain("project_exists", 409, "The slug is taken."),
         plain("currency_fixed", 409, "The project has uploads, so its currency no longer changes."),
         plain("currency_changed", 409, "The project's currency changed while the file came; send it again."),
@@ -84,7 +84,7 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         plain("limit_reached", 409, "The server holds as many of these as it can."),
         plain("body_too_large", 413, "The body has too many bytes."),
         plain("file_too_large", 413, "The file, or what it unpacks to, has more bytes than `upload.max_bytes`."),
-        plain("form_too_large", 413, "The form has too many bytes before its file."),
+        plain("form_too_large", 413, "The form has too many bytes before its file, or after its end."),
         plain("unsupported_type", 415, "The body's media type or coding is not one that is read here."),
         plain("wrong_file_name", 422, "The file has another name than its dataset type asks for."),
         with("upload_rejected", 422, &[
