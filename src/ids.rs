@@ -41,26 +41,6 @@ impl FromStr for ProjectSlug {
     }
 }
 
-impl TryFrom<String> for ProjectSlug {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<ProjectSlug> for String {
-    fn from(slug: ProjectSlug) -> Self {
-        slug.0
-    }
-}
-
-impl fmt::Display for ProjectSlug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// An upload's id: `upl_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -96,26 +76,6 @@ impl FromStr for UploadId {
             return Err(InvalidId("an upload id is upl_ and 32 hexadecimal digits"));
         }
         Ok(Self(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for UploadId {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<UploadId> for String {
-    fn from(id: UploadId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -162,26 +122,6 @@ impl FromStr for ChangeId {
     }
 }
 
-impl TryFrom<String> for ChangeId {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<ChangeId> for String {
-    fn from(id: ChangeId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for ChangeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The key that a sender gives a request, so that the same request again is the same upload: 1 to 255 visible ASCII
 /// characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +146,33 @@ impl FromStr for IdempotencyKey {
         Ok(Self(text.to_owned()))
     }
 }
+
+/// What every id that is a text has: it comes from a text that is checked, and goes back to it.
+macro_rules! text_id {
+    ($($id:ident),+) => {$(
+        impl TryFrom<String> for $id {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$id> for String {
+            fn from(id: $id) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+text_id!(ProjectSlug, UploadId, ChangeId);
 
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {

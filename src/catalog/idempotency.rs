@@ -112,21 +112,10 @@ pub(super) async fn free_keys(tx: &mut Transaction<'_, Sqlite>, upload: &UploadI
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{NewProject, ProjectKind, UploadStatus};
+    use crate::catalog::{UploadStatus, tests::with_projects};
 
     async fn catalog() -> (tempfile::TempDir, Catalog) {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(folder.path()).await.unwrap();
-        let project = NewProject {
-            slug: "a".parse().unwrap(),
-            name: "a".to_owned(),
-            kind: ProjectKind::MiniGrid,
-            currency: "KES".parse().unwrap(),
-            time_zone: chrono_tz::Africa::Nairobi,
-            country: "KE".parse().unwrap(),
-        };
-        catalog.create_project(project).await.unwrap();
-        (folder, catalog)
+        with_projects(&["a"]).await
     }
 
     fn upload() -> UploadRecord {

@@ -232,6 +232,24 @@ fn read<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Catal
 mod tests {
     use super::*;
 
+    /// A fresh catalogue with projects of these names.
+    pub(super) async fn with_projects(names: &[&str]) -> (tempfile::TempDir, Catalog) {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        for name in names {
+            let project = NewProject {
+                slug: name.parse().unwrap(),
+                name: (*name).to_owned(),
+                kind: ProjectKind::MiniGrid,
+                currency: "KES".parse().unwrap(),
+                time_zone: chrono_tz::Africa::Nairobi,
+                country: "KE".parse().unwrap(),
+            };
+            catalog.create_project(project).await.unwrap();
+        }
+        (folder, catalog)
+    }
+
     #[tokio::test]
     async fn two_that_open_a_fresh_folder_at_once_both_succeed() {
         let folder = tempfile::tempdir().unwrap();

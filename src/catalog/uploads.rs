@@ -351,27 +351,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{NewProject, ProjectChange, ProjectKind, now};
+    use crate::catalog::{ProjectChange, now, tests::with_projects};
 
     fn slug(text: &str) -> ProjectSlug {
         text.parse().unwrap()
     }
 
     async fn catalog() -> (tempfile::TempDir, Catalog) {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(folder.path()).await.unwrap();
-        for name in ["a", "b"] {
-            let project = NewProject {
-                slug: slug(name),
-                name: name.to_owned(),
-                kind: ProjectKind::MiniGrid,
-                currency: "KES".parse().unwrap(),
-                time_zone: chrono_tz::Africa::Nairobi,
-                country: "KE".parse().unwrap(),
-            };
-            catalog.create_project(project).await.unwrap();
-        }
-        (folder, catalog)
+        with_projects(&["a", "b"]).await
     }
 
     fn upload(projects: &[&str], sha256: &str) -> UploadRecord {

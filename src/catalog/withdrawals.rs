@@ -180,21 +180,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{NewProject, ProjectKind, UploadStatus, now};
+    use crate::catalog::{UploadStatus, now, tests::with_projects};
 
     async fn committed(versions: &[u64]) -> (tempfile::TempDir, Catalog, Vec<UploadId>) {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(folder.path()).await.unwrap();
+        let (folder, catalog) = with_projects(&["a"]).await;
         let slug: ProjectSlug = "a".parse().unwrap();
-        let project = NewProject {
-            slug: slug.clone(),
-            name: "a".to_owned(),
-            kind: ProjectKind::MiniGrid,
-            currency: "KES".parse().unwrap(),
-            time_zone: chrono_tz::Africa::Nairobi,
-            country: "KE".parse().unwrap(),
-        };
-        catalog.create_project(project).await.unwrap();
         let mut ids = Vec::new();
         for version in versions {
             let record =

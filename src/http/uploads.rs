@@ -39,6 +39,13 @@ pub(super) fn upload_json(record: &UploadRecord) -> Value {
     json!(Upload::of(record, rejected_rows_link(record)))
 }
 
+/// An upload in a list: without its row errors.
+pub(super) fn listed_json(record: &UploadRecord) -> Value {
+    let mut upload = upload_json(record);
+    upload.as_object_mut().map(|fields| fields.shift_remove("errors"));
+    upload
+}
+
 /// Where an upload's rejected rows are, if it has any.
 pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
     let has_some = record.report["rejected_rows"].as_bool().unwrap_or(false);
@@ -84,15 +91,7 @@ pub(super) async fn list_uploads(
         Role::Admin => state.catalog.uploads(&filter, page.after.as_ref(), page.limit).await?,
     };
     let next = next_cursor(&page, |upload| upload.id.clone());
-    let uploads: Vec<Value> = page
-        .items
-        .iter()
-        .map(|record| {
-            let mut upload = upload_json(record);
-            upload.as_object_mut().map(|fields| fields.shift_remove("errors"));
-            upload
-        })
-        .collect();
+    let uploads = page.items.iter().map(listed_json).collect();
     Ok(Json(UploadList { uploads, next_cursor: next }))
 }
 

@@ -8,7 +8,7 @@ use super::{
     answers::{DeletedUploads, PurgedUpload, Upload},
     problem_types::{Raises, Refused},
     requests::UploadIds,
-    uploads::upload_json,
+    uploads::{listed_json, upload_json},
 };
 use crate::{
     error::ErrorKind,
@@ -99,15 +99,7 @@ pub(super) async fn delete_uploads(
     JsonObject(body): JsonObject,
 ) -> Result<Json<DeletedUploads>, Problem> {
     let deleted = state.ingest.delete(&read_ids(body)?).await?;
-    let uploads: Vec<Value> = deleted
-        .uploads
-        .iter()
-        .map(|record| {
-            let mut upload = upload_json(record);
-            upload.as_object_mut().map(|fields| fields.shift_remove("errors"));
-            upload
-        })
-        .collect();
+    let uploads = deleted.uploads.iter().map(listed_json).collect();
     Ok(Json(DeletedUploads { lake_version: deleted.lake_version, uploads }))
 }
 

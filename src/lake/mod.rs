@@ -31,6 +31,7 @@ use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
+use self::reconcile::{Opened, Reconcile};
 pub use self::{
     entry::{Change, ChangeKind},
     error::{LakeError, io_kind},
@@ -115,25 +116,13 @@ impl Lake {
 
     /// Compares ledger, log and files, and takes what they say as the newest version.
     async fn reload(&self) -> Result<(), LakeError> {
-        let opened = self.reconcile(false).run().await?;
+        let opened = Reconcile::of(&self.catalog, &self.log, &self.root, false).run().await?;
         self.damaged.add(opened.findings);
         let snapshot = opened.snapshot;
         // What was seen to be whole stays so.
         snapshot.keep_verified(&self.snapshot());
         self.publish(snapshot);
         Ok(())
-    }
-
-    fn reconcile(&self, look_only: bool) -> reconcile::Reconcile<'_> {
-        reconcile::Reconcile {
-            catalog: &self.catalog,
-            log: &self.log,
-            root: &self.root,
-            set_aside: set_aside::SetAside::beside(&self.root),
-            look_only,
-            thorough: look_only,
-            findings: Vec::new(),
-        }
     }
 
     /// The folder that the paths of [`LakeFile`]s are relative to.
@@ -301,17 +290,8 @@ impl Lake {
             .canonicalize()
             .map_err(|source| LakeError::Io { what: format!("opening {}", root.display()), source })?;
         let log = log::DeltaLog::of(&root)?;
-        let set_aside = set_aside::SetAside::beside(&root);
-        let look = reconcile::Reconcile {
-            catalog,
-            log: &log,
-            root: &root,
-            set_aside,
-            look_only: true,
-            thorough: true,
-            findings: Vec::new(),
-        };
-        let reconcile::Opened { snapshot, mut findings } = look.run().await?;
+        let look = Reconcile::of(catalog, &log, &root, true);
+        let Opened { snapshot, mut findings } = look.run().await?;
         let known: HashSet<String> = findings.iter().filter_map(Finding::path).map(str::to_owned).collect();
         let files: Vec<Arc<LakeFile>> = snapshot.files().filter(|file| !known.contains(&file.path)).cloned().collect();
         let verified =

@@ -39,24 +39,26 @@ pub(super) struct Opened {
 
 /// Looks at the lake, and mends it unless `look_only`.
 pub(super) struct Reconcile<'a> {
-    pub(super) catalog: &'a Catalog,
-    pub(super) log: &'a DeltaLog,
-    pub(super) root: &'a Path,
-    pub(super) set_aside: SetAside,
-    /// Say what is wrong, and change nothing.
-    pub(super) look_only: bool,
-    /// Compare every entry of the log, not only those that came after its checkpoint.
-    pub(super) thorough: bool,
-    pub(super) findings: Vec<Finding>,
+    catalog: &'a Catalog,
+    log: &'a DeltaLog,
+    root: &'a Path,
+    set_aside: SetAside,
+    /// Say what is wrong, compare every entry of the log and not only those after its checkpoint, and change nothing.
+    look_only: bool,
+    findings: Vec<Finding>,
 }
 
-impl Reconcile<'_> {
+impl<'a> Reconcile<'a> {
+    pub(super) fn of(catalog: &'a Catalog, log: &'a DeltaLog, root: &'a Path, look_only: bool) -> Self {
+        Self { catalog, log, root, set_aside: SetAside::beside(root), look_only, findings: Vec::new() }
+    }
+
     pub(super) async fn run(mut self) -> Result<Opened, LakeError> {
         if self.catalog.ledger_head().await?.is_none() {
             self.begin().await?;
         }
         let after_checkpoint = self.checkpoint().await?;
-        let first = if self.thorough { 0 } else { after_checkpoint };
+        let first = if self.look_only { 0 } else { after_checkpoint };
         let versions = self.versions(first).await?;
         let head =
             versions.keys().last().copied().ok_or_else(|| LakeError::Layout("the ledger is empty".to_owned()))?;
@@ -317,11 +319,11 @@ impl Reconcile<'_> {
             }
             let name = path.rsplit('/').next().unwrap_or_default();
             let change = names::change_of(name);
-            let ours = match &change {
+            let is_orphan = match &change {
                 Some(change) => self.catalog.version_of_change(change).await?.is_none(),
                 None => false,
             };
-            if ours {
+            if is_orphan {
                 self.remove(&self.root.join(&path));
                 self.found(Finding::Orphan { path });
             } else {

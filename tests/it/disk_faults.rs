@@ -90,6 +90,11 @@ async fn a_full_disk_refuses_uploads_with_507_changes_nothing_and_is_well_again_
         // What is refused leaves a record too, so the steps grow: they would else be eaten up as they come.
         filler.shrink(1024 * refused);
     }
+    // It was full at many a step, and under each who writes.
+    let log = server.log();
+    for writer in ["making the upload's folder", "the lake: ", "the catalogue: "] {
+        assert!(log.contains(&format!("the disk is full error=\"{writer}")), "{writer} never met it: {log}");
+    }
     assert!(refused > 10, "{refused}");
     model.check(&server, &site.data).await.unwrap();
     filler.remove();
