@@ -74,6 +74,8 @@ pub struct QueryConfig {
     pub memory_bytes: usize,
     /// Of the footers of the lake's files, which queries remember.
     pub footer_cache_bytes: usize,
+    /// Of the partial aggregates of the lake's files, which queries remember.
+    pub partials_bytes: usize,
     /// What queries may put on disk when memory does not do.
     pub spill_bytes: u64,
     pub timeout: Duration,

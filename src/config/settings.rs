@@ -103,6 +103,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.memory_bytes, size(t, 16 << 20..=1 << 42))),
     ("query.footer_cache_bytes", Form::Size, "128MiB", "The memory of the footers of files, kept from query to query.",
         |c, t| set(&mut c.query.footer_cache_bytes, size(t, 0..=1 << 40))),
+    ("query.partials_bytes", Form::Size, "256MiB", "The memory of partial aggregates of files, kept from query to query.",
+        |c, t| set(&mut c.query.partials_bytes, size(t, 0..=1 << 40))),
     ("query.spill_bytes", Form::Size, "8GiB", "What queries may put on disk when memory does not do.",
         |c, t| set(&mut c.query.spill_bytes, size(t, 0..=1 << 44))),
     ("query.timeout_s", Form::Number, "30", "Seconds that one query may take.",

@@ -29,8 +29,11 @@ pub(super) async fn get_counters(
     State(state): State<AppState>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let now =
-        Readings { lake: reading(&state.lake.snapshot()), query_memory_bytes: state.engine.reserved_memory() as u64 };
+    let now = Readings {
+        lake: reading(&state.lake.snapshot()),
+        query_memory_bytes: state.engine.reserved_memory() as u64,
+        query_partials_bytes: state.engine.partials_bytes() as u64,
+    };
     let text = state.counters.text(now).map_err(|error| Problem::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, Counters::MEDIA_TYPE)], text).into_response())
 }

@@ -120,6 +120,7 @@ pub(super) async fn purge_upload(
     PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Json<PurgedUpload>, Problem> {
+    state.engine.forget();
     let Purged { upload, lake_files, set_aside } = state.ingest.purge(&id).await.map_err(of_one)?;
     let upload = upload_json(&upload);
     Ok(Json(PurgedUpload { upload, lake_files_removed: lake_files, files_set_aside: set_aside }))

@@ -4,7 +4,8 @@
 use std::{
     any::Any,
     cmp::Reverse,
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
+    ops::Range,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -28,13 +29,20 @@ use datafusion::{
     },
     error::DataFusionError,
     execution::object_store::ObjectStoreUrl,
-    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType, utils::conjunction},
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, Column as PhysicalColumn, lit},
+    },
     physical_optimizer::pruning::PruningPredicateBuilder,
-    physical_plan::{ExecutionPlan, empty::EmptyExec},
+    physical_plan::{ExecutionPlan, empty::EmptyExec, filter::FilterExecBuilder, union::UnionExec},
 };
 
 use super::{LakeError, LakeFile, verify};
 use crate::payments::schema::{FILE_SCHEMA, PARTITION_COLUMNS};
+
+/// The column of the instants that periods are made of.
+const PAID_AT: &str = "paid_at";
 
 /// The column that the scan adds: the IANA time zone in which the row's local days are counted.
 pub const TIME_ZONE_COLUMN: &str = "time_zone";
@@ -80,6 +88,20 @@ fn source_index(table_index: usize) -> usize {
 pub struct ScanFile {
     pub file: Arc<LakeFile>,
     pub time_zone: chrono_tz::Tz,
+    /// Of its rows those that were paid in these microseconds, where that is not all of them.
+    pub within: Option<Range<i64>>,
+}
+
+impl ScanFile {
+    /// What is to be read of a file for a period, in microseconds; nothing where the file has nothing of it. A file inside
+    /// the period is read whole, so that its rows need no look at when they were paid.
+    #[must_use]
+    pub fn of_period(file: &Arc<LakeFile>, time_zone: chrono_tz::Tz, period: &Range<i64>) -> Option<Self> {
+        let month = file.month.start_micros()..file.month.end_micros();
+        let within = period.start.max(month.start)..period.end.min(month.end);
+        let within = (!within.is_empty()).then_some(within)?;
+        Some(Self { file: Arc::clone(file), time_zone, within: (within != month).then_some(within) })
+    }
 }
 
 /// The relation of payments over exactly these files.
@@ -106,6 +128,57 @@ impl PaymentsTable {
         }
         let verified = tokio::task::spawn_blocking(move || verify(&root, &unseen)).await;
         verified.unwrap_or(Err(LakeError::Stopped)).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// The scan of whole files.
+    fn source(
+        &self,
+        state: &dyn Session,
+        files: &[ScanFile],
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let runtime = state.runtime_env();
+        let readers = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&self.store)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let table_schema =
+            TableSchema::builder(Arc::clone(&DECODED_SCHEMA)).with_table_partition_cols(constant_columns()).build();
+        let mut options = TableParquetOptions::new();
+        options.global = state.config_options().execution.parquet.clone();
+        let source = ParquetSource::new(table_schema)
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers));
+        let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(balanced(files, state.config().target_partitions()))
+            .with_projection_indices(Some(projection.iter().copied().map(source_index).collect()))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    /// The scan of files that a period cuts through.
+    fn cut(
+        &self,
+        state: &dyn Session,
+        files: &[ScanFile],
+        projection: &[usize],
+        (from, to): (i64, i64),
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let paid_at = TABLE_SCHEMA.index_of(PAID_AT)?;
+        let mut read = projection.to_vec();
+        let at = projection.iter().position(|column| *column == paid_at).unwrap_or(projection.len());
+        if at == projection.len() {
+            read.push(paid_at);
+        }
+        let bound = |operator, micros| -> Arc<dyn PhysicalExpr> {
+            let instant = ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()));
+            Arc::new(BinaryExpr::new(Arc::new(PhysicalColumn::new(PAID_AT, at)), operator, lit(instant)))
+        };
+        let within = BinaryExpr::new(bound(Operator::GtEq, from), Operator::And, bound(Operator::Lt, to));
+        let filter = FilterExecBuilder::new(Arc::new(within), self.source(state, files, &read, None)?);
+        Ok(Arc::new(filter.apply_projection(Some((0..projection.len()).collect()))?.build()?))
     }
 
     /// The columns of every such table.
@@ -151,25 +224,17 @@ impl TableProvider for PaymentsTable {
             return Ok(Arc::new(EmptyExec::new(Arc::new(TABLE_SCHEMA.project(&projection)?))));
         }
         self.verify(&files).await?;
-        let runtime = state.runtime_env();
-        let readers = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&self.store)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
-        let table_schema =
-            TableSchema::builder(Arc::clone(&DECODED_SCHEMA)).with_table_partition_cols(constant_columns()).build();
-        let mut options = TableParquetOptions::new();
-        options.global = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(table_schema)
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(readers));
-        let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
-            .with_file_groups(balanced(&files, state.config().target_partitions()))
-            .with_projection_indices(Some(projection.into_iter().map(source_index).collect()))?
-            // A limit below filters that the scan applies inexactly would cut off rows that pass them.
-            .with_limit(limit.filter(|_| filters.is_empty()))
-            .build();
-        Ok(DataSourceExec::from_data_source(scan))
+        // A limit below filters that the scan applies inexactly would cut off rows that pass them.
+        let limit = limit.filter(|_| filters.is_empty());
+        let mut parts: BTreeMap<Option<(i64, i64)>, Vec<ScanFile>> = BTreeMap::new();
+        for scan in files {
+            parts.entry(scan.within.as_ref().map(|within| (within.start, within.end))).or_default().push(scan);
+        }
+        let part = |(within, files): (_, Vec<ScanFile>)| match within {
+            None => self.source(state, &files, &projection, limit),
+            Some(within) => self.cut(state, &files, &projection, within),
+        };
+        UnionExec::try_new(parts.into_iter().map(part).collect::<Result<_>>()?)
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
@@ -215,7 +280,7 @@ impl FileBounds<'_> {
     }
 
     fn bound(&self, column: &str, instant: fn(&LakeFile) -> i64) -> Option<ArrayRef> {
-        if column == "paid_at" {
+        if column == PAID_AT {
             let values = self.0.iter().map(|scan| instant(&scan.file));
             return Some(Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC")));
         }
@@ -298,6 +363,7 @@ mod tests {
                 verified: Verified::written_here(),
             }),
             time_zone: chrono_tz::UTC,
+            within: None,
         };
         let files =
             vec![file("a", "2024-04", 10), file("a", "2024-05", 40), file("b", "2024-05", 25), file("c", "2024-06", 5)];

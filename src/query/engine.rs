@@ -86,7 +86,7 @@ impl Engine {
     ) -> Result<Encoded, QueryError> {
         let answer = async {
             let turn = self.turn().await?;
-            let answer = self.execute(metric, request, inputs).await?;
+            let answer = self.execute(metric, request, inputs, || {}).await?;
             self.encoded(answer, format, turn).await
         };
         self.in_time(answer).await
@@ -100,7 +100,19 @@ impl Engine {
         request: &MetricRequest,
         inputs: Inputs<'_>,
     ) -> Result<Answer, QueryError> {
-        self.in_time(self.execute(metric, request, inputs)).await
+        self.in_time(self.execute(metric, request, inputs, || {})).await
+    }
+
+    /// The same, where something comes between the plan and its first row.
+    #[cfg(test)]
+    pub(super) async fn run_interrupted(
+        &self,
+        metric: &Arc<Metric>,
+        request: &MetricRequest,
+        inputs: Inputs<'_>,
+        between: impl FnOnce(),
+    ) -> Result<Answer, QueryError> {
+        self.execute(metric, request, inputs, between).await
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
@@ -170,12 +182,14 @@ impl Engine {
         metric: &Arc<Metric>,
         request: &MetricRequest,
         inputs: Inputs<'_>,
+        planned: impl FnOnce(),
     ) -> Result<Answer, QueryError> {
         let plan = Plan::of(request, &inputs)?;
         let limit = request.limit.min(self.limits.max_rows);
         let frame = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
         let schema = plain_schema(frame.schema().inner())?;
         let mut stream = frame.execute_stream().await?;
+        planned();
         let (mut rows, mut count) = (Rows::new(Arc::clone(&schema), self.sessions.memory("the rows of an answer")), 0);
         while let Some(batch) = stream.try_next().await? {
             count += batch.num_rows();
@@ -217,6 +231,18 @@ impl Engine {
         self.sessions.reserved_memory()
     }
 
+    /// What is kept of files from query to query, in bytes.
+    #[must_use]
+    pub fn partials_bytes(&self) -> usize {
+        self.sessions.partials_bytes()
+    }
+
+    /// Forgets what is kept of files, also of those that queries read now. Before an upload is erased, this is called: of
+    /// rows that are deleted by then nothing comes back.
+    pub fn forget(&self) {
+        self.sessions.forget();
+    }
+
     /// The plan that a request runs, for tests that hold which files it opens.
     #[cfg(test)]
     pub(super) async fn physical_plan(
@@ -240,7 +266,7 @@ impl Engine {
     ) -> Result<DataFrame, QueryError> {
         let context: SessionContext = self.sessions.open(Relations {
             files: plan.files(inputs),
-            restriction: plan.restriction(request),
+            restriction: Plan::restriction(request),
             tables: metric
                 .tables
                 .iter()

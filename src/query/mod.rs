@@ -3,6 +3,7 @@
 
 mod answer;
 mod bounded;
+mod by_file;
 mod encode;
 mod engine;
 mod metrics;

@@ -10,7 +10,10 @@ use chrono::{DateTime, Datelike, Days, Duration, LocalResult, NaiveDate, NaiveTi
 use chrono_tz::Tz;
 use datafusion::{
     common::{Result, ScalarValue, cast::as_primitive_array, cast::as_string_array, exec_err},
-    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
+    logical_expr::{
+        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        simplify::{ExprSimplifyResult, SimplifyContext},
+    },
 };
 
 use crate::payments::schema::instant;
@@ -207,6 +210,18 @@ impl ScalarUDFImpl for LocalPeriod {
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
         Ok(DataType::Date32)
+    }
+
+    /// One bucket for everything is known without the rows, which then need not be read for it.
+    fn simplify(&self, arguments: Vec<Expr>, _context: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        let all = matches!(
+            arguments.last(),
+            Some(Expr::Literal(ScalarValue::Utf8(Some(grain)), _)) if grain == Grain::All.as_str()
+        );
+        if all {
+            return Ok(ExprSimplifyResult::Simplified(Expr::Literal(ScalarValue::Date32(None), None)));
+        }
+        Ok(ExprSimplifyResult::Original(arguments))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {

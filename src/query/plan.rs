@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
@@ -147,39 +148,35 @@ impl<'a> Plan<'a> {
         (self.start(zone).and_then(month), last_instant.and_then(month))
     }
 
+    /// What is to be read of the scope's files for the period.
     pub(super) fn files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
-        let zones: HashMap<&ProjectSlug, Tz> = self.projects.iter().map(|p| (&p.slug, self.zone(p))).collect();
+        self.files_of(inputs, |zone| {
+            let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+            micros(self.start(zone)).unwrap_or(i64::MIN)..micros(self.end(zone)).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// The scope's files, whatever the period.
+    fn all_files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
+        self.files_of(inputs, |_| i64::MIN..i64::MAX)
+    }
+
+    fn files_of(&self, inputs: &Inputs<'_>, period: impl Fn(Tz) -> Range<i64>) -> Vec<ScanFile> {
+        let zoned = |project: &&ProjectFacts| (self.zone(project), period(self.zone(project)));
+        let zones: HashMap<&ProjectSlug, _> = self.projects.iter().map(|p| (&p.slug, zoned(p))).collect();
         let partitions = inputs.snapshot.partitions.iter();
         partitions
-            .filter_map(|((project, _), files)| zones.get(project).map(|zone| (zone, files)))
-            .flat_map(|(zone, files)| files.iter().map(|file| ScanFile { file: Arc::clone(file), time_zone: *zone }))
+            .filter_map(|((project, _), files)| zones.get(project).map(|zoned| (zoned, files)))
+            .flat_map(|((zone, period), files)| {
+                files.iter().filter_map(|file| ScanFile::of_period(file, *zone, period))
+            })
             .collect()
     }
 
-    /// What of the scope's rows the request asks for.
-    pub(super) fn restriction(&self, request: &MetricRequest) -> Option<Expr> {
+    /// What of the period's rows the request asks for.
+    pub(super) fn restriction(request: &MetricRequest) -> Option<Expr> {
         let currencies = one_of("currency", &request.currencies);
-        [self.in_period(), one_of("site", &request.sites), currencies].into_iter().flatten().reduce(Expr::and)
-    }
-
-    /// The period: one pair of instants where all projects share a zone, else one for the projects of each.
-    fn in_period(&self) -> Option<Expr> {
-        let instant =
-            |at: DateTime<Utc>| lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())));
-        let bounds = |zone: Tz| {
-            let from = self.start(zone).map(|at| col("paid_at").gt_eq(instant(at)));
-            let to = self.end(zone).map(|at| col("paid_at").lt(instant(at)));
-            [from, to].into_iter().flatten().reduce(Expr::and)
-        };
-        if let [zone] = self.zones.as_slice() {
-            return bounds(*zone);
-        }
-        let of_zone = |zone: &Tz| {
-            let members = self.projects.iter().filter(|project| self.zone(project) == *zone);
-            let members = members.map(|project| lit(project.slug.as_str())).collect();
-            Some(col("project_id").in_list(members, false).and(bounds(*zone)?))
-        };
-        self.zones.iter().filter_map(of_zone).reduce(Expr::or)
+        [one_of("site", &request.sites), currencies].into_iter().flatten().reduce(Expr::and)
     }
 
     pub(super) fn table(
@@ -192,7 +189,9 @@ impl<'a> Plan<'a> {
             Table::Projects => self.project_columns(),
             Table::Uploads => upload_columns(inputs),
             Table::Months => self.month_columns(inputs),
-            Table::Sites => return Ok(Content::Sites(one_of("site", &request.sites))),
+            Table::Sites => {
+                return Ok(Content::Sites(self.all_files(inputs), one_of("site", &request.sites)));
+            }
         };
         let rows = RecordBatch::try_new(table.schema(), columns);
         rows.map(Content::Rows).map_err(|error| QueryError::Engine(error.into()))

@@ -3,7 +3,7 @@
 //! The engine's own median halves with a truncated division, its percentiles interpolate or approximate, and ranks that are
 //! counted in a window cost a sort of all rows. These keep the amounts of each group and look for the ones in the middle.
 
-use std::{any::Any, mem, sync::Arc};
+use std::{any::Any, iter, mem, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListArray},
@@ -129,6 +129,9 @@ struct Amounts {
 }
 
 impl Amounts {
+    /// Too few to count them.
+    const FEW: usize = 64;
+
     fn push(&mut self, amount: i64) {
         self.kept.push(amount);
         // Counting takes a sort of what is there, so it waits until that has doubled.
@@ -145,6 +148,22 @@ impl Amounts {
         if !counted.is_empty() {
             let times = times.iter().map(|times| times.unsigned_abs());
             self.merge(counted.iter().copied().zip(times));
+        }
+    }
+
+    /// Counts the amounts, unless each would then take more room.
+    fn pack(&mut self) {
+        let (kept, counted) = (self.kept.len(), self.counted.len());
+        if kept <= Self::FEW {
+            return;
+        }
+        self.count();
+        if counted == 0 && self.counted.len() > kept / 2 {
+            self.kept.extend(
+                mem::take(&mut self.counted)
+                    .into_iter()
+                    .flat_map(|(amount, times)| iter::repeat_n(amount, usize::try_from(times).unwrap_or(usize::MAX))),
+            );
         }
     }
 
@@ -267,7 +286,8 @@ impl GroupsAccumulator for Ranks {
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.take(emit);
+        let mut groups = self.take(emit);
+        groups.iter_mut().for_each(Amounts::pack);
         let amounts = groups.iter().map(|group| group.kept.len() + group.counted.len());
         let amount_offsets = OffsetBuffer::from_lengths(amounts);
         let time_offsets = OffsetBuffer::from_lengths(groups.iter().map(|group| group.counted.len()));

@@ -26,7 +26,10 @@ use datafusion::{
 use object_store::local::LocalFileSystem;
 use serde::Deserialize;
 
-use super::{period, ranks};
+use super::{
+    by_file::{FileByFile, Partials},
+    period, ranks,
+};
 use crate::{
     config::QueryConfig,
     lake::scan::{PaymentsTable, ScanFile},
@@ -88,8 +91,8 @@ impl Table {
 /// What a relation beside `payments` holds.
 pub(super) enum Content {
     Rows(RecordBatch),
-    /// The distinct sites of the payments, restricted to this and to nothing else.
-    Sites(Option<Expr>),
+    /// The distinct sites of the payments of these files, restricted to this and to nothing else.
+    Sites(Vec<ScanFile>, Option<Expr>),
 }
 
 /// What a session's relations hold.
@@ -100,10 +103,14 @@ pub(super) struct Relations {
     pub(super) tables: Vec<(Table, Content)>,
 }
 
-/// Makes sessions over one lake, which share its memory, its spill space and its cache of Parquet footers.
+/// Makes sessions over one lake, which share its memory, its spill space, its cache of Parquet footers and what is known of
+/// its files.
 #[derive(Debug)]
 pub(super) struct Sessions {
     runtime: Arc<RuntimeEnv>,
+    partials: Arc<Partials>,
+    /// None where nothing is kept.
+    by_file: Option<Arc<FileByFile>>,
     root: Arc<Path>,
     store: ObjectStoreUrl,
     target_partitions: usize,
@@ -122,7 +129,9 @@ impl Sessions {
             .build_arc()?;
         let store = ObjectStoreUrl::parse(LAKE_URL)?;
         runtime.register_object_store(store.as_ref(), Arc::new(LocalFileSystem::new_with_prefix(lake_root)?));
-        Ok(Self { runtime, root: lake_root.into(), store, target_partitions })
+        let partials = Arc::new(Partials::new(limits.partials_bytes));
+        let by_file = (limits.partials_bytes > 0).then(|| Arc::new(FileByFile::new(&partials)));
+        Ok(Self { runtime, partials, by_file, root: lake_root.into(), store, target_partitions })
     }
 
     /// A place in the memory of all queries; it holds nothing yet.
@@ -135,49 +144,54 @@ impl Sessions {
     }
 
     pub(super) fn open(&self, relations: Relations) -> Result<SessionContext> {
-        let context = context(Arc::clone(&self.runtime), self.target_partitions);
-        let table = Arc::new(PaymentsTable::new(Arc::clone(&self.root), self.store.clone(), relations.files));
-        register(&context, table, relations.restriction, relations.tables)?;
+        let context = context(Arc::clone(&self.runtime), self.target_partitions, self.by_file.clone());
+        let payments = |files| Arc::new(PaymentsTable::new(Arc::clone(&self.root), self.store.clone(), files));
+        for (table, content) in relations.tables {
+            let relation: Arc<dyn TableProvider> = match content {
+                Content::Rows(batch) => rows(batch)?,
+                Content::Sites(files, restriction) => {
+                    let sites = restricted(&context, payments(files), restriction)?;
+                    sites.select_columns(&["project_id", "site"])?.distinct()?.into_view()
+                }
+            };
+            context.register_table(table.name(), relation)?;
+        }
+        let payments: Arc<dyn TableProvider> = payments(relations.files);
+        let payments = match relations.restriction {
+            Some(_) => restricted(&context, payments, relations.restriction)?.into_view(),
+            None => payments,
+        };
+        context.register_table("payments", payments)?;
         Ok(context)
+    }
+
+    /// Forgets what is known of files: what of them was erased is not to stay in memory.
+    pub(super) fn forget(&self) {
+        self.partials.forget();
+    }
+
+    /// The memory of what is known of files; in bytes.
+    pub(super) fn partials_bytes(&self) -> usize {
+        self.partials.bytes()
     }
 }
 
 /// A session over empty relations, to plan a metric with.
 pub(super) fn without_data(tables: &[Table]) -> Result<SessionContext> {
-    let context = context(Arc::new(RuntimeEnv::default()), 1);
-    let payments = Arc::new(MemTable::try_new(PaymentsTable::table_schema(), vec![Vec::new()])?);
-    let empty = |table: &Table| (*table, Content::Rows(RecordBatch::new_empty(table.schema())));
-    let tables = tables.iter().map(empty).collect();
-    register(&context, payments, None, tables)?;
+    let context = context(Arc::new(RuntimeEnv::default()), 1, None);
+    for table in tables {
+        context.register_table(table.name(), rows(RecordBatch::new_empty(table.schema()))?)?;
+    }
+    context.register_table("payments", rows(RecordBatch::new_empty(PaymentsTable::table_schema()))?)?;
     Ok(context)
 }
 
-fn register(
-    context: &SessionContext,
-    payments: Arc<dyn TableProvider>,
-    restriction: Option<Expr>,
-    tables: Vec<(Table, Content)>,
-) -> Result<()> {
-    for (table, content) in tables {
-        let relation: Arc<dyn TableProvider> = match content {
-            Content::Rows(batch) => Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
-            Content::Sites(restriction) => {
-                let sites = restricted(context, &payments, restriction)?;
-                sites.select_columns(&["project_id", "site"])?.distinct()?.into_view()
-            }
-        };
-        context.register_table(table.name(), relation)?;
-    }
-    let payments = match restriction {
-        Some(_) => restricted(context, &payments, restriction)?.into_view(),
-        None => payments,
-    };
-    context.register_table("payments", payments)?;
-    Ok(())
+fn rows(batch: RecordBatch) -> Result<Arc<MemTable>> {
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
-fn restricted(context: &SessionContext, payments: &Arc<dyn TableProvider>, to: Option<Expr>) -> Result<DataFrame> {
-    let frame = context.read_table(Arc::clone(payments))?;
+fn restricted(context: &SessionContext, payments: Arc<dyn TableProvider>, to: Option<Expr>) -> Result<DataFrame> {
+    let frame = context.read_table(payments)?;
     match to {
         Some(restriction) => frame.filter(restriction),
         None => Ok(frame),
@@ -186,7 +200,7 @@ fn restricted(context: &SessionContext, payments: &Arc<dyn TableProvider>, to: O
 
 // The one home of sessions: the lint keeps the rest of the code from opening any.
 #[allow(clippy::disallowed_methods)]
-fn context(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionContext {
+fn context(runtime: Arc<RuntimeEnv>, target_partitions: usize, by_file: Option<Arc<FileByFile>>) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(target_partitions).with_information_schema(false);
     let options = config.options_mut();
     options.sql_parser.parse_float_as_decimal = true;
@@ -200,6 +214,11 @@ fn context(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionContext
     // of the processor time over many small files. Which files are opened at all is settled before, by `PaymentsTable`.
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    if let Some(by_file) = by_file {
+        // What is grouped file by file is two steps, also where there is one file.
+        rules.retain(|rule| rule.name() != "CombinePartialFinalAggregate");
+        rules.push(by_file);
+    }
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)

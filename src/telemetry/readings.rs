@@ -16,6 +16,8 @@ pub struct Readings {
     pub lake: LakeReading,
     /// What queries, and answers that are not sent yet, have of their memory.
     pub query_memory_bytes: u64,
+    /// What queries keep of files.
+    pub query_partials_bytes: u64,
 }
 
 /// What the lake holds at one version.
@@ -56,6 +58,7 @@ impl Readings {
             ("lake_bytes", "Bytes of these files", bytes),
             ("lake_rows", "Rows of these files, which are payments", rows),
             ("query_memory_bytes", "Memory that queries and unsent answers have reserved", self.query_memory_bytes),
+            ("query_partials_bytes", "Memory of partial aggregates that queries keep", self.query_partials_bytes),
         ] {
             all.register(name, help, gauge(value));
         }

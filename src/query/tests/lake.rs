@@ -29,7 +29,7 @@ pub(super) fn default_limits() -> QueryConfig {
 }
 
 /// One payment; what a test does not speak of has a plain value.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Payment {
     pub(super) project: &'static str,
     pub(super) paid_at: &'static str,
@@ -168,9 +168,36 @@ impl Lake {
 
     /// The rows of an answer, each as CSV.
     pub(super) async fn rows(&self, metric: &str, pairs: &[(&str, &str)]) -> Vec<String> {
-        let answer = self.ask(metric, pairs).await.unwrap();
-        let csv = String::from_utf8(bytes(&answer, Format::Csv)).unwrap();
-        csv.lines().skip(1).map(str::to_owned).collect()
+        as_rows(&self.ask(metric, pairs).await.unwrap())
+    }
+
+    /// The same from an engine that keeps nothing of files and reads them all in one go.
+    pub(super) async fn rows_afresh(&self, metric: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+        let limits = QueryConfig { partials_bytes: 0, target_partitions: 2, ..default_limits() };
+        let engine = Engine::new(self.root.path(), limits).unwrap();
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        as_rows(&engine.run(self.metric(metric), &request, self.inputs(&scope)).await.unwrap())
+    }
+
+    /// The rows of an answer, where something comes between its plan and its first row.
+    pub(super) async fn rows_interrupted(
+        &self,
+        metric: &str,
+        pairs: &[(&str, &str)],
+        between: impl FnOnce(),
+    ) -> Vec<String> {
+        let request = self.request(metric, pairs).unwrap();
+        let scope = self.scope(&request);
+        let answer = self.engine.run_interrupted(self.metric(metric), &request, self.inputs(&scope), between).await;
+        as_rows(&answer.unwrap())
+    }
+
+    /// Removes the files of the lake.
+    pub(super) fn lose_files(&self) {
+        for file in self.snapshot.partitions.values().flatten() {
+            std::fs::remove_file(self.root.path().join(&file.path)).unwrap();
+        }
     }
 
     pub(super) async fn plan(&self, metric: &str, pairs: &[(&str, &str)]) -> Arc<dyn ExecutionPlan> {
@@ -184,6 +211,11 @@ impl Lake {
         let scope = self.scope(&request);
         self.engine.etag(self.metric(metric), &request, &self.inputs(&scope), format).unwrap()
     }
+}
+
+fn as_rows(answer: &Answer) -> Vec<String> {
+    let csv = String::from_utf8(bytes(answer, Format::Csv)).unwrap();
+    csv.lines().skip(1).map(str::to_owned).collect()
 }
 
 /// An answer in a format.
