@@ -10,6 +10,8 @@ does not fsync. Wattlake's processor time is its process's (/proc/PID/stat, the 
 
 Metrics. The files of the lake that the last round made, read by both. Wattlake by HTTP, its JSON received; DuckDB in this process,
 its rows fetched, footers cached, with a SQL that is at most as much work: no shares, no empty months. Both get the same period.
+"read": Wattlake keeps nothing of files (query.partials_bytes of 1 byte), so that each question reads all of its files, as DuckDB's does.
+"known": as it comes, after the same question was asked once.
 
 Also: the start with all of it, and an upload of 20,000 new rows into it. Compare ratios, not times from two machines.
 """
@@ -68,12 +70,13 @@ class Server:
         command = [self.binary, *arguments[:1], "--data-dir", str(self.folder), *arguments[1:]]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def start(self, port: int = 18431) -> float:
+    def start(self, partials: str | None = None, port: int = 18431) -> float:
         """Starts it, and gives the seconds until it is ready."""
+        environment = {**os.environ, **({"WATTLAKE_QUERY_PARTIALS_BYTES": partials} if partials else {})}
         self.address = f"http://127.0.0.1:{port}"
         began = time.perf_counter()
         self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}"],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:
                 urllib.request.urlopen(f"{self.address}/readyz").close()
@@ -178,7 +181,7 @@ def timed(cpu, work, times: int) -> dict:
     return {"wall_ms": (time.perf_counter() - began) / times * 1e3, "cpu_ms": (cpu() - before) / times * 1e3}
 
 
-def metrics(server: Server, rounds: int) -> None:
+def metrics(server: Server, rounds: int, how: str) -> None:
     con = duckdb.connect()
     con.execute("SET threads=2; SET TimeZone='UTC'; SET parquet_metadata_cache=true")
     files = sorted(glob.glob(f"{server.folder}/lake/payments/project_id=*/month=*/*.parquet"))
@@ -200,7 +203,7 @@ def metrics(server: Server, rounds: int) -> None:
             for _ in range(rounds):
                 ours.append(timed(server.cpu, ask, times))
                 theirs.append(timed(time.process_time, query, times))
-            show(f"{metric}, {name}", ours, theirs)
+            show(f"{metric}, {name}, {how}", ours, theirs)
 
 
 def small_uploads(server: Server, files: list[str], rounds: int, scratch: pathlib.Path) -> None:
@@ -241,10 +244,14 @@ def main() -> None:
         for _ in range(3):
             starts.append(server.start())
             server.stop()
-        server.start()
         server.key = json.loads(server.run("keys", "create", "--role", "admin", "--name", "bench", "--json"))["key"]
-        metrics(server, given.rounds)
-        print(f"\nload {os.getloadavg()[0]:.1f}; start to ready, s: {statistics.median(starts):.2f}; peak MiB after metrics: {server.peak_mib()}")
+        for how, partials in (("read", "1"), ("known", None)):
+            server.start(partials)
+            metrics(server, given.rounds, how)
+            print(f"peak MiB after metrics, {how}: {server.peak_mib()}")
+            server.stop()
+        server.start()
+        print(f"\nload {os.getloadavg()[0]:.1f}; start to ready, s: {statistics.median(starts):.2f}")
         small_uploads(server, files, 5, work / "small.csv")
         server.stop()
 

@@ -1,16 +1,13 @@
 //! The upload: decoding alone, and from the first byte to the commit.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on has failed")]
-
-mod set;
-
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
+use crate::set;
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group};
 use tokio::runtime::Runtime;
 use wattlake::{
     ids::UploadId,
@@ -101,4 +98,3 @@ fn renamed(file: &[u8], rows: usize, number: usize) -> Bytes {
 }
 
 criterion_group!(benches, decode, upload);
-criterion_main!(benches);

@@ -1,13 +1,11 @@
-//! Every metric, from the request to the bytes of its JSON: over all projects, and over one month of one.
-
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on has failed")]
-
-mod set;
+//! Every metric, from the request to the bytes of its JSON: over all projects, and over one month of one; with all files
+//! read, and with what is known of them from the time before.
 
 use std::{sync::Arc, time::Duration};
 
+use crate::set;
 use chrono::Utc;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 use wattlake::{
     access::{Principal, Role, Scope},
@@ -35,7 +33,12 @@ fn metrics(criterion: &mut Criterion) {
         for (name, parameters) in ASKED {
             let request = request(metric, parameters);
             let answer = || answer(&lake, metric, &request, &principal, &projects, &uploads);
-            group.bench_function(name, |bencher| bencher.to_async(&runtime).iter(answer));
+            let read = || {
+                lake.state.engine.forget();
+                answer()
+            };
+            group.bench_function(format!("{name}/read"), |bencher| bencher.to_async(&runtime).iter(read));
+            group.bench_function(format!("{name}/known"), |bencher| bencher.to_async(&runtime).iter(answer));
         }
     }
 }
@@ -64,4 +67,3 @@ async fn answer(
 }
 
 criterion_group!(benches, metrics);
-criterion_main!(benches);

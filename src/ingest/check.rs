@@ -3,6 +3,8 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
+    sync::mpsc::{self, SyncSender},
+    thread,
 };
 
 use arrow::{
@@ -33,6 +35,9 @@ use crate::{
 
 /// Row errors that a report holds; all of them are in the file of rejected rows.
 const ERRORS_IN_REPORT: usize = 100;
+
+/// Decoded batches that wait at most to be looked at.
+const BATCHES_WAITING: usize = 4;
 
 /// The code of rows that have one ID and say different things. It shows only when the whole file is known.
 const CONFLICTING_ID: &str = "conflicting_id";
@@ -121,8 +126,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn decode(&mut self, input: impl Read, context: FileContext, folder: &Folder) -> Result<RejectedFile, IngestError> {
-        let mut decoder = match Decoder::new(input, context) {
+    fn decode(
+        &mut self,
+        input: impl Read + Send,
+        context: FileContext,
+        folder: &Folder,
+    ) -> Result<RejectedFile, IngestError> {
+        let decoder = match Decoder::new(input, context) {
             Ok(decoder) => decoder,
             Err(error) => {
                 self.stop(error)?;
@@ -131,18 +141,19 @@ impl Reading {
         };
         self.header = decoder.header().to_vec();
         let mut rejected = RejectedFile::new(&folder.rejected(), &self.header);
-        loop {
-            match decoder.next_batch() {
-                Ok(Some(batch)) => self.take(batch, &mut rejected)?,
-                Ok(None) => break,
-                Err(error) => {
-                    self.stop(error)?;
-                    break;
+        // Decoding takes longest, so it has a thread of its own.
+        thread::scope(|scope| {
+            let (send, batches) = mpsc::sync_channel(BATCHES_WAITING);
+            let decoding = scope.spawn(|| decode_into(decoder, send));
+            for batch in batches {
+                match batch {
+                    Ok(batch) => self.take(batch, &mut rejected)?,
+                    Err(error) => self.stop(error)?,
                 }
             }
-        }
-        self.summary = decoder.finish();
-        Ok(rejected)
+            self.summary = decoding.join().map_err(|_| IngestError::Stopped)?;
+            Ok(rejected)
+        })
     }
 
     fn take(&mut self, batch: DecodedBatch, rejected: &mut RejectedFile) -> Result<(), IngestError> {
@@ -218,6 +229,18 @@ impl Reading {
             rows: GoodRows { spool, without: duplicates },
         })
     }
+}
+
+/// Decodes to the end, to what cannot be read, or until nobody takes the batches any more.
+#[allow(clippy::needless_pass_by_value, reason = "the batches end when this does")]
+fn decode_into(mut decoder: Decoder<impl Read>, send: SyncSender<Result<DecodedBatch, DecodeError>>) -> Summary {
+    while let Some(batch) = decoder.next_batch().transpose() {
+        let ends = batch.is_err();
+        if send.send(batch).is_err() || ends {
+            break;
+        }
+    }
+    decoder.finish()
 }
 
 /// The original as it was kept, to be read again.

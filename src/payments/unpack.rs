@@ -52,8 +52,12 @@ pub enum UnpackError {
 }
 
 /// The bytes of the CSV in `input`, which is packed as `packing` says. Memory: 128 MiB at most for zstd, 64 KiB for gzip.
-pub fn unpack<'a>(input: impl BufRead + 'a, packing: Packing, limits: UnpackLimits) -> Box<dyn Read + 'a> {
-    let decoder: Box<dyn DecodeV2> = match packing {
+pub fn unpack<'a>(
+    input: impl BufRead + Send + 'a,
+    packing: Packing,
+    limits: UnpackLimits,
+) -> Box<dyn Read + Send + 'a> {
+    let decoder: Box<dyn DecodeV2 + Send> = match packing {
         Packing::Plain => return Box::new(input),
         Packing::Gzip => Box::new(GzipDecoder::new()),
         Packing::Zstd => Box::new(ZstdDecoder::new_with_params(&[DParameter::window_log_max(WINDOW_LOG)])),
@@ -76,7 +80,7 @@ pub fn unpack<'a>(input: impl BufRead + 'a, packing: Packing, limits: UnpackLimi
 struct Unpacked<R> {
     packed: R,
     packing: Packing,
-    decoder: Box<dyn DecodeV2>,
+    decoder: Box<dyn DecodeV2 + Send>,
     limits: UnpackLimits,
     /// The start of a member (a frame, in zstd), which was looked at and not yet unpacked.
     head: Vec<u8>,

@@ -227,6 +227,17 @@ async fn text_that_a_spreadsheet_would_run_is_kept_with_a_warning() {
 }
 
 #[tokio::test]
+async fn a_meter_and_an_id_in_two_projects_are_payments_of_each() {
+    let server = server().await;
+    server.admin().make_project("zola").await;
+    server.admin().commit(&Upload::new("kitobo", file(&[row("A1", "10"), row("A2", "5")]))).await;
+    let report = server.admin().commit(&Upload::new("zola", file(&[row("A1", "7")]))).await;
+    assert_eq!(counts(&report), [1, 1, 1, 0, 0]);
+    let customers = server.admin().figures("payments_per_customer", "project customer_id amount").await;
+    assert_eq!(customers, ["kitobo C-A1 10.0000", "kitobo C-A2 5.0000", "zola C-A1 7.0000"]);
+}
+
+#[tokio::test]
 async fn ids_keep_their_zeros_and_spaces() {
     let server = server().await;
     let rows = ["00123", "123", "123 "].map(|id| row(&format!("T{id}"), "1").replace(&format!("C-T{id}"), id));

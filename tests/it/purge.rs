@@ -57,6 +57,13 @@ async fn post(server: &TestServer, path: &str) -> Answer {
     Answer::of(server.admin().request(Method::POST, path).send().await.unwrap()).await
 }
 
+/// The bytes that queries keep of files.
+async fn kept_in_memory(server: &TestServer) -> u64 {
+    let counters = server.admin().get("/metrics").await.text;
+    let line = counters.lines().find_map(|line| line.strip_prefix("wattlake_query_partials_bytes "));
+    line.unwrap().parse().unwrap()
+}
+
 /// Runs the command on a thread of its own, while this test's server answers it.
 async fn run_beside(folder: &Path, arguments: &[&str]) -> Output {
     let (folder, arguments) = (folder.to_owned(), arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
@@ -81,11 +88,14 @@ async fn of_a_purged_upload_nothing_is_left_in_the_data_folder_but_its_counts() 
     let id = marked["id"].as_str().unwrap();
     let path = format!("/v1/uploads/{id}/purge");
     post(&server, &path).await.assert_problem(409, "upload_status");
+    assert!(!admin.figures("payments_per_customer", "customer_id").await.is_empty());
+    assert!(kept_in_memory(&server).await > 0, "what was asked about its customers is kept");
     let deleted = Answer::of(admin.request(Method::DELETE, &format!("/v1/uploads/{id}")).send().await.unwrap()).await;
     assert_eq!(deleted.status, 200, "{}", deleted.text);
     let purged = post(&server, &path).await;
     assert_eq!((purged.status.as_u16(), &purged.body["upload"]["status"]), (200, &json!("purged")), "{}", purged.text);
     assert!(purged.body["lake_files_removed"].as_u64().unwrap() >= 2, "{}", purged.text);
+    assert_eq!(kept_in_memory(&server).await, 0);
     assert_eq!(post(&server, &path).await.status, 200, "again does no harm");
     let refused = rejected.body["upload_id"].as_str().unwrap().to_owned();
     let arguments = ["purge", &refused, "--server", &server.address, "--key", &server.admin.secret];

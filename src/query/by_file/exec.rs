@@ -25,6 +25,9 @@ use super::{
 /// Files of one partition that are read at once: while one waits for its bytes, the other is decoded.
 const AT_ONCE: usize = 2;
 
+/// Known rows from which on all cores group them.
+const MANY_ROWS: usize = 8192;
+
 /// A file to read, and what to ask it.
 #[derive(Clone, Debug)]
 struct Unread {
@@ -35,8 +38,8 @@ struct Unread {
 /// The partial aggregates of files, as the aggregate that it stands for would give them.
 #[derive(Debug)]
 pub(super) struct ByFileExec {
-    /// Of files that need not be read, and how many files these are.
-    known: Option<RecordBatch>,
+    /// By partition, of files that need not be read; and how many files these are.
+    known: Vec<RecordBatch>,
     known_files: usize,
     /// By partition.
     unread: Vec<Vec<Unread>>,
@@ -71,8 +74,9 @@ impl ByFileExec {
             }
         }
         let known_files = known.len();
-        let known = (!known.is_empty()).then(|| concat_batches(&schema, &known)).transpose()?;
-        let unread = balanced(unread, partitions);
+        let known = spread(&schema, &known, partitions)?;
+        let mut unread = balanced(unread, partitions);
+        unread.resize_with(unread.len().max(known.len()), Vec::new);
         // What holds of the rows goes on to hold, as plans above rely on it; their order does not.
         let mut equivalences = aggregate.properties().equivalence_properties().clone();
         equivalences.clear_orderings();
@@ -99,6 +103,14 @@ fn balanced(mut unread: Vec<Unread>, partitions: usize) -> Vec<Vec<Unread>> {
         }
     }
     loads.into_iter().map(|(_, members)| members).collect()
+}
+
+/// What is known, in a batch for each partition; in one where it is little, which to divide costs more than to group.
+fn spread(schema: &SchemaRef, known: &[RecordBatch], partitions: usize) -> Result<Vec<RecordBatch>> {
+    let rows: usize = known.iter().map(RecordBatch::num_rows).sum();
+    let partitions = if rows < MANY_ROWS { 1 } else { partitions };
+    let parts = known.chunks(known.len().div_ceil(partitions).max(1));
+    parts.map(|part| Ok(concat_batches(schema, part)?)).collect()
 }
 
 /// A file's partial aggregates with its constants among the columns.
@@ -169,7 +181,7 @@ impl ExecutionPlan for ByFileExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let known = self.known.clone().filter(|_| partition == 0).into_iter().map(Ok);
+        let known = self.known.get(partition).cloned().into_iter().map(Ok);
         let (schema, partials, era) = (self.schema(), Arc::clone(&self.partials), self.era);
         let files = stream::iter(self.unread[partition].clone())
             .map(move |unread| read(unread, Arc::clone(&schema), Arc::clone(&partials), era, Arc::clone(&context)))
