@@ -1,8 +1,8 @@
 //! Partial aggregates of files: known ones, and those of files that have to be read.
 
-use std::{cmp::Reverse, fmt, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, sync::Arc};
 
-use arrow::{array::RecordBatch, array::RecordBatchOptions, compute::concat_batches, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use datafusion::{
     common::{Result, tree_node::TreeNodeRecursion},
     datasource::listing::PartitionedFile,
@@ -25,25 +25,48 @@ use super::{
 /// Files of one partition that are read at once: while one waits for its bytes, the other is decoded.
 const AT_ONCE: usize = 2;
 
-/// Known rows from which on all cores group them.
+/// Rows of what files of one project said from which on they are grouped once more, without the project, before they are
+/// passed on: what comes of it is kept too.
 const MANY_ROWS: usize = 8192;
 
-/// A file to read, and what to ask it.
+/// Files that are asked the same and have the same constants, and what is known of them.
 #[derive(Clone, Debug)]
-struct Unread {
+struct Unit {
     question: Arc<Question>,
-    file: PartitionedFile,
+    files: Arc<[(PartitionedFile, Option<Arc<Partial>>)]>,
+    /// Of all files together.
+    together: Option<Arc<Partial>>,
+}
+
+impl Unit {
+    fn new(question: &Arc<Question>, files: Vec<PartitionedFile>, partials: &Partials) -> Self {
+        let together = partials.get(question, &paths(files.iter()));
+        let known = |file: PartitionedFile| {
+            let known = together.is_none().then(|| partials.get(question, &paths([&file]))).flatten();
+            (file, known)
+        };
+        let files = files.into_iter().map(known).collect();
+        Self { question: Arc::clone(question), files, together }
+    }
+
+    /// The files that have to be read.
+    fn unread(&self) -> impl Iterator<Item = &PartitionedFile> {
+        let files = self.files.iter().filter(|(_, known)| self.together.is_none() && known.is_none());
+        files.map(|(file, _)| file)
+    }
+}
+
+/// What partial aggregates are kept under: the paths of their files, none of which is ever that of another file.
+fn paths<'a>(files: impl IntoIterator<Item = &'a PartitionedFile>) -> String {
+    files.into_iter().flat_map(|file| [file.path().as_ref(), "\n"]).collect()
 }
 
 /// The partial aggregates of files, as the aggregate that it stands for would give them.
 #[derive(Debug)]
 pub(super) struct ByFileExec {
-    /// By partition, of files that need not be read; and how many files these are.
-    known: Vec<RecordBatch>,
-    known_files: usize,
     /// By partition.
-    unread: Vec<Vec<Unread>>,
-    /// What the files that are read are asked, one plan for each question: to be looked at.
+    units: Vec<Vec<Unit>>,
+    /// What the files that are read are asked, to be looked at: one plan for each unit.
     plans: Vec<Arc<dyn ExecutionPlan>>,
     partials: Arc<Partials>,
     era: u64,
@@ -58,92 +81,106 @@ impl ByFileExec {
         partials: &Arc<Partials>,
         partitions: usize,
     ) -> Result<Self> {
-        let (schema, era) = (aggregate.schema(), partials.era());
-        let (mut known, mut unread, mut plans) = (Vec::new(), Vec::new(), Vec::new());
-        for question in questions {
-            let question = Arc::new(question);
-            let before = unread.len();
-            for file in question.files() {
-                match partials.get(&question, file) {
-                    Some(partial) => known.push(whole(&schema, &question, file, &partial)?),
-                    None => unread.push(Unread { question: Arc::clone(&question), file: file.clone() }),
-                }
-            }
-            if unread.len() > before {
-                plans.push(question.plan(unread[before..].iter().map(|unread| unread.file.clone()).collect())?);
-            }
-        }
-        let known_files = known.len();
-        let known = spread(&schema, &known, partitions)?;
-        let mut unread = balanced(unread, partitions);
-        unread.resize_with(unread.len().max(known.len()), Vec::new);
+        let era = partials.era();
+        let units = units(questions, partials, partitions);
+        let unread = |unit: &Unit| {
+            let files: Vec<PartitionedFile> = unit.unread().cloned().collect();
+            (!files.is_empty()).then(|| unit.question.plan(files))
+        };
+        let plans = units.iter().flatten().filter_map(unread).collect::<Result<_>>()?;
         // What holds of the rows goes on to hold, as plans above rely on it; their order does not.
         let mut equivalences = aggregate.properties().equivalence_properties().clone();
         equivalences.clear_orderings();
         let properties = PlanProperties::new(
             equivalences,
-            Partitioning::UnknownPartitioning(unread.len()),
+            Partitioning::UnknownPartitioning(units.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
         // It waits for its files at every step, and their plans give way by themselves.
         let properties = Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative));
-        Ok(Self { known, known_files, unread, plans, partials: Arc::clone(partials), era, properties })
+        Ok(Self { units, plans, partials: Arc::clone(partials), era, properties })
     }
 }
 
-/// Partitions of about equal bytes, at least one: the largest file first, each into the lightest.
-fn balanced(mut unread: Vec<Unread>, partitions: usize) -> Vec<Vec<Unread>> {
-    unread.sort_by_key(|unread| Reverse(unread.file.object_meta.size));
-    let mut loads: Vec<(u64, Vec<Unread>)> = vec![(0, Vec::new()); partitions.clamp(1, unread.len().max(1))];
-    for unread in unread {
+/// Partitions of about equal bytes, at least one: the largest file first, each into the lightest. Which it is hangs on the files
+/// alone, so that those of a project are found together again.
+fn units(questions: Vec<Question>, partials: &Partials, partitions: usize) -> Vec<Vec<Unit>> {
+    let questions: Vec<Arc<Question>> = questions.into_iter().map(Arc::new).collect();
+    let mut files: Vec<(usize, &PartitionedFile)> =
+        (0..).zip(&questions).flat_map(|(of, question)| question.files().iter().map(move |file| (of, file))).collect();
+    files.sort_by_key(|(_, file)| (Reverse(file.object_meta.size), file.path().as_ref().to_owned()));
+    let mut loads = vec![(0, BTreeMap::<_, Vec<PartitionedFile>>::new()); partitions.clamp(1, files.len().max(1))];
+    for (of, file) in files {
         if let Some((bytes, members)) = loads.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            *bytes += unread.file.object_meta.size;
-            members.push(unread);
+            *bytes += file.object_meta.size;
+            let constants: Vec<String> = questions[of].constants(file).map(|(_, value)| value.to_string()).collect();
+            members.entry((of, constants)).or_default().push(file.clone());
         }
     }
-    loads.into_iter().map(|(_, members)| members).collect()
+    let unit = |((of, _), files): ((usize, _), _)| Unit::new(&questions[of], files, partials);
+    loads.into_iter().map(|(_, members)| members.into_iter().map(unit).collect()).collect()
 }
 
-/// What is known, in a batch for each partition; in one where it is little, which to divide costs more than to group.
-fn spread(schema: &SchemaRef, known: &[RecordBatch], partitions: usize) -> Result<Vec<RecordBatch>> {
-    let rows: usize = known.iter().map(RecordBatch::num_rows).sum();
-    let partitions = if rows < MANY_ROWS { 1 } else { partitions };
-    let parts = known.chunks(known.len().div_ceil(partitions).max(1));
-    parts.map(|part| Ok(concat_batches(schema, part)?)).collect()
-}
-
-/// A file's partial aggregates with its constants among the columns.
-fn whole(schema: &SchemaRef, question: &Question, file: &PartitionedFile, partial: &Partial) -> Result<RecordBatch> {
-    let mut columns = partial.columns.clone();
-    for (at, value) in question.constants(file) {
-        columns.insert(at, value.to_array_of_size(partial.rows)?);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(partial.rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
-}
-
-/// Asks a file, and keeps what it says.
-async fn read(
-    unread: Unread,
+/// What answers the units of one partition.
+#[derive(Clone)]
+struct Reader {
     schema: SchemaRef,
     partials: Arc<Partials>,
     era: u64,
     context: Arc<TaskContext>,
-) -> Result<RecordBatch> {
-    let Unread { question, file } = unread;
-    let plan = question.plan(vec![file.clone()])?;
-    let batches: Vec<RecordBatch> = plan.execute(0, context)?.try_collect().await?;
-    let batch = concat_batches(&plan.schema(), &batches)?;
-    let partial = Arc::new(Partial::of(&batch));
-    partials.keep(&question, &file, &partial, era);
-    whole(&schema, &question, &file, &partial)
+}
+
+impl Reader {
+    /// What all files of a unit said, with their constants among the columns.
+    async fn answer(self, unit: Unit) -> Result<RecordBatch> {
+        let together = match &unit.together {
+            Some(together) => vec![Arc::clone(together)],
+            None => self.of_files(&unit).await?,
+        };
+        let Some((like, _)) = unit.files.first() else {
+            return Ok(RecordBatch::new_empty(self.schema));
+        };
+        let whole = |partial: &Arc<Partial>| {
+            let mut columns = partial.columns.clone();
+            for (at, value) in unit.question.constants(like) {
+                columns.insert(at, value.to_array_of_size(partial.rows)?);
+            }
+            Partial { columns, rows: partial.rows }.batch(&self.schema)
+        };
+        let batches = together.iter().map(whole).collect::<Result<Vec<_>>>()?;
+        Ok(concat_batches(&self.schema, &batches)?)
+    }
+
+    async fn of_file(&self, unit: &Unit, at: usize) -> Result<Arc<Partial>> {
+        let (file, known) = &unit.files[at];
+        if let Some(known) = known {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(unit.question.read(file, &self.context).await?);
+        self.partials.keep(&unit.question, paths([file]), &read, self.era);
+        Ok(read)
+    }
+
+    async fn of_files(&self, unit: &Unit) -> Result<Vec<Arc<Partial>>> {
+        let files = stream::iter(0..unit.files.len()).map(|at| self.of_file(unit, at)).buffered(AT_ONCE);
+        let partials: Vec<Arc<Partial>> = files.try_collect().await?;
+        let rows: usize = partials.iter().map(|partial| partial.rows).sum();
+        if partials.len() == 1 || rows < MANY_ROWS {
+            return Ok(partials);
+        }
+        let together = Arc::new(unit.question.again(&partials, &self.context).await?);
+        let all = paths(unit.files.iter().map(|(file, _)| file));
+        self.partials.keep(&unit.question, all, &together, self.era);
+        Ok(vec![together])
+    }
 }
 
 impl DisplayAs for ByFileExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unread: usize = self.unread.iter().map(Vec::len).sum();
-        write!(f, "ByFileExec: read={unread}, known={}", self.known_files)
+        let units = || self.units.iter().flatten();
+        let (files, unread) = (units().map(|unit| unit.files.len()), units().map(|unit| unit.unread().count()));
+        write!(f, "ByFileExec: files={}, read={}", files.sum::<usize>(), unread.sum::<usize>())
     }
 }
 
@@ -181,11 +218,9 @@ impl ExecutionPlan for ByFileExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let known = self.known.get(partition).cloned().into_iter().map(Ok);
-        let (schema, partials, era) = (self.schema(), Arc::clone(&self.partials), self.era);
-        let files = stream::iter(self.unread[partition].clone())
-            .map(move |unread| read(unread, Arc::clone(&schema), Arc::clone(&partials), era, Arc::clone(&context)))
-            .buffer_unordered(AT_ONCE);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(known).chain(files))))
+        let reader = Reader { schema: self.schema(), partials: Arc::clone(&self.partials), era: self.era, context };
+        let units = self.units[partition].clone();
+        let batches = stream::iter(units).then(move |unit| reader.clone().answer(unit));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 }

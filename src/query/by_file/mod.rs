@@ -6,9 +6,11 @@
 //! is asked of one file ([`Question`]), for which a file's project and time zone are constants; [`ByFileExec`] answers it from
 //! what is known ([`Partials`]) and from the files.
 
+mod asked;
 mod exec;
 mod partials;
 mod question;
+mod steps;
 
 use std::sync::Arc;
 

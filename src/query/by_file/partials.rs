@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use datafusion::{arrow::datatypes::DataType, datasource::listing::PartitionedFile};
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, SchemaRef},
+};
+use datafusion::common::Result;
 use hashlink::LruCache;
 
 use super::question::Question;
@@ -30,16 +33,22 @@ impl Partial {
         Self { columns: batch.columns().iter().map(compact).collect(), rows: batch.num_rows() }
     }
 
+    /// With the names and types of its columns.
+    pub(super) fn batch(&self, schema: &SchemaRef) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), self.columns.clone(), &options)?)
+    }
+
     fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.get_array_memory_size()).sum()
     }
 }
 
-/// A question and the file that it was asked of, whose path is that of no other file ever.
+/// A question and the files that it was asked of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     question: Arc<Question>,
-    path: String,
+    paths: String,
 }
 
 // Two keys that are equal have questions that are equal, whose hash is kept.
@@ -47,17 +56,13 @@ struct Key {
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.question.hash(state);
-        self.path.hash(state);
+        self.paths.hash(state);
     }
 }
 
 impl Key {
     /// What an entry takes beside its arrays, about.
     const OVERHEAD: usize = 256;
-
-    fn new(question: &Arc<Question>, file: &PartitionedFile) -> Self {
-        Self { question: Arc::clone(question), path: file.path().to_string() }
-    }
 }
 
 /// The partial aggregates that are kept: at most so many bytes of them, and those that were of use last.
@@ -104,13 +109,15 @@ impl Partials {
         self.kept().era
     }
 
-    pub(super) fn get(&self, question: &Arc<Question>, file: &PartitionedFile) -> Option<Arc<Partial>> {
-        self.kept().entries.get(&Key::new(question, file)).cloned()
+    /// What the files of these paths said to a question.
+    pub(super) fn get(&self, question: &Arc<Question>, paths: &str) -> Option<Arc<Partial>> {
+        let key = Key { question: Arc::clone(question), paths: paths.to_owned() };
+        self.kept().entries.get(&key).cloned()
     }
 
-    pub(super) fn keep(&self, question: &Arc<Question>, file: &PartitionedFile, partial: &Arc<Partial>, era: u64) {
-        let key = Key::new(question, file);
-        let weight = |key: &Key, partial: &Partial| Key::OVERHEAD + key.path.len() + partial.bytes();
+    pub(super) fn keep(&self, question: &Arc<Question>, paths: String, partial: &Arc<Partial>, era: u64) {
+        let key = Key { question: Arc::clone(question), paths };
+        let weight = |key: &Key, partial: &Partial| Key::OVERHEAD + key.paths.len() + partial.bytes();
         let bytes = weight(&key, partial);
         let mut kept = self.kept();
         if era != kept.era || bytes > self.limit {

@@ -1,163 +1,49 @@
-//! What is asked of one file, restated from a partial aggregate and the filters and projections between it and the scan.
+//! A question: what is asked of each of some files, restated from a partial aggregate over their scan.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow::datatypes::Schema;
+use arrow::{array::RecordBatch, compute::concat_batches};
 use datafusion::{
-    common::{
-        Result, ScalarValue,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
-    },
+    common::{Result, ScalarValue},
     datasource::{
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource},
-        source::DataSourceExec,
+        physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource},
     },
-    logical_expr::AggregateUDF,
+    execution::TaskContext,
     physical_expr::{
         PhysicalExpr,
-        aggregate::AggregateExprBuilder,
-        conjunction,
         expressions::{Column, Literal},
-        utils::{collect_columns, reassign_expr_columns},
     },
-    physical_plan::{
-        ExecutionPlan, ReplaceChildrenOptions,
-        aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
-        execution_plan::ChildrenPropertiesMode,
-        filter::{FilterExec, FilterExecBuilder},
-        projection::ProjectionExec,
-        repartition::RepartitionExec,
-        union::UnionExec,
-    },
+    physical_plan::{ExecutionPlan, aggregates::AggregateExec, metrics::ExecutionPlanMetricsSet},
+};
+use futures::TryStreamExt;
+use parquet::file::{metadata::ParquetMetaData, statistics::Statistics};
+
+use super::{
+    asked::Asked,
+    partials::Partial,
+    steps::{Source, Steps},
 };
 
-/// What is asked, in columns of the table, so that two questions are equal if and only if a file answers them alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Asked {
-    group: Vec<Arc<dyn PhysicalExpr>>,
-    aggregates: Vec<Aggregated>,
-    predicates: Vec<Arc<dyn PhysicalExpr>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Aggregated {
-    function: AggregateUDF,
-    name: String,
-    arguments: Vec<Arc<dyn PhysicalExpr>>,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-    distinct: bool,
-    ignore_nulls: bool,
-}
-
-impl Asked {
-    /// Nothing for an aggregate that depends on an order of its rows or stops early.
-    fn of(aggregate: &AggregateExec) -> Option<Self> {
-        let grouped = aggregate.group_expr();
-        let ordered = |function: &Arc<_>| {
-            let function: &datafusion::physical_expr::aggregate::AggregateFunctionExpr = function;
-            !function.order_bys().is_empty() || function.is_reversed()
-        };
-        let plain = *aggregate.mode() == AggregateMode::Partial
-            && grouped.is_single()
-            && aggregate.limit_options().is_none()
-            && !aggregate.aggr_expr().iter().any(ordered);
-        let aggregated = |(function, filter): (&Arc<_>, &Option<_>)| {
-            let function: &datafusion::physical_expr::aggregate::AggregateFunctionExpr = function;
-            Aggregated {
-                function: function.fun().clone(),
-                name: function.name().to_owned(),
-                arguments: function.expressions(),
-                filter: filter.clone(),
-                distinct: function.is_distinct(),
-                ignore_nulls: function.ignore_nulls(),
-            }
-        };
-        plain.then(|| Self {
-            group: grouped.input_exprs(),
-            aggregates: aggregate.aggr_expr().iter().zip(aggregate.filter_expr()).map(aggregated).collect(),
-            predicates: Vec::new(),
-        })
-    }
-
-    fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Arc<dyn PhysicalExpr>> {
-        let aggregates = self.aggregates.iter_mut().flat_map(|one| one.arguments.iter_mut().chain(&mut one.filter));
-        self.group.iter_mut().chain(aggregates).chain(&mut self.predicates)
-    }
-
-    /// The columns of all that is asked.
-    fn columns(&mut self) -> BTreeSet<usize> {
-        self.expressions_mut().flat_map(|expression| collect_columns(expression)).map(|column| column.index()).collect()
-    }
-
-    /// The same with each column replaced.
-    fn with_columns(mut self, column: &dyn Fn(&Column) -> Arc<dyn PhysicalExpr>) -> Result<Self> {
-        for expression in self.expressions_mut() {
-            let replaced = Arc::clone(expression).transform_down(|part| match part.downcast_ref::<Column>() {
-                Some(found) => Ok(Transformed::new(column(found), true, TreeNodeRecursion::Jump)),
-                None => Ok(Transformed::no(part)),
-            });
-            *expression = replaced.data()?;
-        }
-        Ok(self)
-    }
-
-    /// Follows what is asked of a plan down to its scans. False where something stands between that is more than a filter
-    /// or a projection.
-    fn follow<'a>(self, plan: &'a Arc<dyn ExecutionPlan>, scans: &mut Vec<(&'a DataSourceExec, Self)>) -> Result<bool> {
-        if let Some(union) = plan.downcast_ref::<UnionExec>() {
-            for input in union.inputs() {
-                if !self.clone().follow(input, scans)? {
-                    return Ok(false);
-                }
-            }
-            return Ok(true);
-        }
-        if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-            let schema = filter.input().schema();
-            let mut asked = match filter.projection() {
-                Some(kept) => self.with_columns(&|column| column_of(&schema, kept[column.index()]))?,
-                None => self,
-            };
-            asked.predicates.push(Arc::clone(filter.predicate()));
-            return Ok(filter.fetch().is_none() && asked.follow(filter.input(), scans)?);
-        }
-        if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-            let asked = self.with_columns(&|column| Arc::clone(&projection.expr()[column.index()].expr))?;
-            return asked.follow(projection.input(), scans);
-        }
-        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
-            return self.follow(repartition.input(), scans);
-        }
-        let Some(source) = plan.downcast_ref::<DataSourceExec>() else {
-            return Ok(false);
-        };
-        scans.push((source, self));
-        Ok(true)
-    }
-}
-
-fn column_of(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
-    Arc::new(Column::new(schema.field(index).name(), index))
-}
-
-/// What is asked of each of these files, and the plan that answers it.
+/// What is asked of each of these files, and the steps that answer it.
 #[derive(Debug)]
 pub(super) struct Question {
     asked: Asked,
     /// Of what is asked.
     hash: u64,
-    /// Columns of the groups that are the same in all rows of a file, and are put there afterwards: the column's place, and
-    /// the place of its value among the file's.
+    names: Vec<String>,
+    /// Columns of the groups that are the same in all rows of a file by its place, and are put there afterwards: the
+    /// column's place, and the place of its value among the file's.
     constants: Vec<(usize, usize)>,
     files: Vec<PartitionedFile>,
-    scan: FileScanConfig,
-    filter: Option<Arc<dyn ExecutionPlan>>,
-    aggregate: Arc<dyn ExecutionPlan>,
+    source: Source,
+    steps: Arc<Steps>,
+    /// The steps without columns of the groups, at these places, that happen to be the same in all rows of a file.
+    without: Mutex<HashMap<Vec<usize>, Arc<Steps>>>,
 }
 
 impl PartialEq for Question {
@@ -194,20 +80,15 @@ impl Question {
             };
             let projection: Vec<_> = projection.iter().map(|column| Arc::clone(&column.expr)).collect();
             let asked = asked.with_columns(&|column| Arc::clone(&projection[column.index()]))?;
-            questions.extend(Self::of_scan(asked, &names, scan, parquet)?);
+            questions.extend(Self::of_scan(asked, &names, scan, &Source::of(scan, parquet))?);
         }
         Ok(Some(questions))
     }
 
     /// Splits the files of a scan into those that have the same constants within what is asked, such as their time zone,
     /// so that these are literals of the plan.
-    fn of_scan(
-        mut asked: Asked,
-        names: &[&String],
-        scan: &FileScanConfig,
-        source: &ParquetSource,
-    ) -> Result<Vec<Self>> {
-        let file_columns = source.table_schema().file_schema().fields().len();
+    fn of_scan(mut asked: Asked, names: &[&String], scan: &FileScanConfig, source: &Source) -> Result<Vec<Self>> {
+        let file_columns = source.parquet().table_schema().file_schema().fields().len();
         let constant = |expression: &Arc<dyn PhysicalExpr>| {
             expression.downcast_ref::<Column>().and_then(|column| column.index().checked_sub(file_columns))
         };
@@ -227,62 +108,36 @@ impl Question {
             let values = within.iter().map(|index| file.partition_values[*index].to_string()).collect();
             alike.entry(values).or_default().push(file.clone());
         }
-        let literal = |files: &[PartitionedFile], column: &Column| -> Arc<dyn PhysicalExpr> {
-            match (column.index().checked_sub(file_columns), files.first()) {
-                (Some(index), Some(file)) => Arc::new(Literal::new(file.partition_values[index].clone())),
-                _ => Arc::new(column.clone()),
+        let literal = |like: &PartitionedFile, column: &Column| -> Arc<dyn PhysicalExpr> {
+            match column.index().checked_sub(file_columns) {
+                Some(index) => Arc::new(Literal::new(like.partition_values[index].clone())),
+                None => Arc::new(column.clone()),
             }
         };
-        let planned = |files: Vec<PartitionedFile>| {
-            let asked = asked.clone().with_columns(&|column| literal(&files, column))?;
-            Self::planned(asked, &names, constants.clone(), files, scan, source)
-        };
-        alike.into_values().map(planned).collect()
-    }
-
-    fn planned(
-        mut asked: Asked,
-        names: &[String],
-        constants: Vec<(usize, usize)>,
-        files: Vec<PartitionedFile>,
-        scan: &FileScanConfig,
-        source: &ParquetSource,
-    ) -> Result<Self> {
-        let read: Vec<usize> = asked.columns().into_iter().collect();
-        let mut whole = ParquetSource::new(source.table_schema().clone())
-            .with_table_parquet_options(source.table_parquet_options().clone());
-        if let Some(readers) = source.parquet_file_reader_factory() {
-            whole = whole.with_parquet_file_reader_factory(Arc::clone(readers));
+        let mut questions = Vec::new();
+        for files in alike.into_values() {
+            let Some(like) = files.first() else { continue };
+            let asked = asked.clone().with_columns(&|column| literal(like, column))?;
+            let steps = Arc::new(Steps::new(&asked, &names, source, like.clone())?);
+            let mut hasher = DefaultHasher::new();
+            asked.hash(&mut hasher);
+            questions.push(Self {
+                hash: hasher.finish(),
+                asked,
+                names: names.clone(),
+                constants: constants.clone(),
+                files,
+                source: source.clone(),
+                steps,
+                without: Mutex::default(),
+            });
         }
-        let scan = FileScanConfigBuilder::new(scan.object_store_url.clone(), Arc::new(whole))
-            .with_projection_indices(Some(read))?
-            .with_file_groups(vec![FileGroup::new(files.clone())])
-            .build();
-        let rows: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan.clone());
-        let filter = asked.filter(&rows)?;
-        let aggregate = asked.aggregate(names, filter.clone().unwrap_or(rows))?;
-        let mut hasher = DefaultHasher::new();
-        asked.hash(&mut hasher);
-        Ok(Self { hash: hasher.finish(), asked, constants, files, scan, filter, aggregate: Arc::new(aggregate) })
+        Ok(questions)
     }
 
     /// The files that it is asked of.
     pub(super) fn files(&self) -> &[PartitionedFile] {
         &self.files
-    }
-
-    /// The plan over these files alone.
-    pub(super) fn plan(&self, files: Vec<PartitionedFile>) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut scan = self.scan.clone();
-        scan.file_groups = vec![FileGroup::new(files)];
-        let over = |node: &Arc<dyn ExecutionPlan>, input| {
-            Arc::clone(node).replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
-        };
-        let mut plan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
-        if let Some(filter) = &self.filter {
-            plan = over(filter, plan)?;
-        }
-        over(&self.aggregate, plan)
     }
 
     /// Where values of the file belong among the columns, and which: in the order of the columns.
@@ -292,47 +147,84 @@ impl Question {
     ) -> impl Iterator<Item = (usize, &'a ScalarValue)> + 'a {
         self.constants.iter().map(|(at, value)| (*at, &file.partition_values[*value]))
     }
+
+    /// The plan over these files.
+    pub(super) fn plan(&self, files: Vec<PartitionedFile>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.steps.over(files)
+    }
+
+    /// Asks a file.
+    pub(super) async fn read(&self, file: &PartitionedFile, context: &Arc<TaskContext>) -> Result<Partial> {
+        let same = self.same_in(file).await?;
+        let places: Vec<usize> = same.iter().map(|(at, _)| *at).collect();
+        let plan = self.without(places)?.over(vec![file.clone()])?;
+        let mut partial = Partial::of(&collected(&plan, context).await?);
+        for (at, value) in same {
+            partial.columns.insert(at, value.to_array_of_size(partial.rows)?);
+        }
+        Ok(partial)
+    }
+
+    /// Groups what files said once more.
+    pub(super) async fn again(&self, partials: &[Arc<Partial>], context: &Arc<TaskContext>) -> Result<Partial> {
+        Ok(Partial::of(&collected(&self.steps.again(partials)?, context).await?))
+    }
+
+    /// The columns of the groups that have one value in all rows of a file, by its statistics; but one of the groups at most.
+    async fn same_in(&self, file: &PartitionedFile) -> Result<Vec<(usize, ScalarValue)>> {
+        let (Some(readers), true) = (self.source.parquet().parquet_file_reader_factory(), self.asked.group.len() > 1)
+        else {
+            return Ok(Vec::new());
+        };
+        let metrics = ExecutionPlanMetricsSet::new();
+        let footer = readers.create_reader(0, file.clone(), None, &metrics)?.get_metadata(None).await?;
+        let same = |(at, group): (usize, &Arc<dyn PhysicalExpr>)| {
+            let column = group.downcast_ref::<Column>()?;
+            Some((at, ScalarValue::Utf8View(Some(one_text(&footer, column.name())?))))
+        };
+        let mut same: Vec<_> = self.asked.group.iter().enumerate().filter_map(same).collect();
+        if same.len() == self.asked.group.len() {
+            same.pop();
+        }
+        Ok(same)
+    }
+
+    fn without(&self, places: Vec<usize>) -> Result<Arc<Steps>> {
+        let (false, Some(like)) = (places.is_empty(), self.files.first()) else {
+            return Ok(Arc::clone(&self.steps));
+        };
+        let mut known = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(steps) = known.get(&places) {
+            return Ok(Arc::clone(steps));
+        }
+        let (mut asked, mut names) = (self.asked.clone(), self.names.clone());
+        for at in places.iter().rev() {
+            asked.group.remove(*at);
+            names.remove(*at);
+        }
+        let steps = Arc::new(Steps::new(&asked, &names, &self.source, like.clone())?);
+        known.insert(places, Arc::clone(&steps));
+        Ok(steps)
+    }
 }
 
-impl Asked {
-    /// Passes the rows on that are asked about, without the columns that only this needs.
-    fn filter(&mut self, rows: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        if self.predicates.is_empty() {
-            return Ok(None);
-        }
-        let schema = rows.schema();
-        let predicates = self.predicates.iter().map(|one| reassign_expr_columns(Arc::clone(one), &schema));
-        let predicate = conjunction(predicates.collect::<Result<Vec<_>>>()?);
-        let mut grouped = Self { predicates: Vec::new(), ..self.clone() };
-        let needed: BTreeSet<String> = grouped
-            .expressions_mut()
-            .flat_map(|expression| collect_columns(expression))
-            .map(|column| column.name().to_owned())
-            .collect();
-        let kept = (0..).zip(schema.fields()).filter(|(_, field)| needed.contains(field.name()));
-        let kept = kept.map(|(index, _): (usize, _)| index).collect();
-        let filter = FilterExecBuilder::new(predicate, Arc::clone(rows)).apply_projection(Some(kept))?.build()?;
-        Ok(Some(Arc::new(filter)))
-    }
+async fn collected(plan: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<RecordBatch> {
+    let batches: Vec<RecordBatch> = plan.execute(0, Arc::clone(context))?.try_collect().await?;
+    Ok(concat_batches(&plan.schema(), &batches)?)
+}
 
-    fn aggregate(&self, names: &[String], rows: Arc<dyn ExecutionPlan>) -> Result<AggregateExec> {
-        let schema = rows.schema();
-        let placed = |expression: &Arc<dyn PhysicalExpr>| reassign_expr_columns(Arc::clone(expression), &schema);
-        let group = self.group.iter().zip(names).map(|(group, name)| Ok((placed(group)?, name.clone())));
-        let group = PhysicalGroupBy::new_single(group.collect::<Result<_>>()?);
-        let functions = self.aggregates.iter().map(|one| {
-            let arguments = one.arguments.iter().map(placed).collect::<Result<_>>()?;
-            let function = AggregateExprBuilder::new(Arc::new(one.function.clone()), arguments)
-                .schema(Arc::clone(&schema))
-                .alias(&one.name)
-                .with_distinct(one.distinct)
-                .with_ignore_nulls(one.ignore_nulls)
-                .build()?;
-            Ok(Arc::new(function))
-        });
-        let functions = functions.collect::<Result<Vec<_>>>()?;
-        let filters = self.aggregates.iter().map(|one| one.filter.as_ref().map(placed).transpose());
-        let filters = filters.collect::<Result<Vec<_>>>()?;
-        AggregateExec::try_new(AggregateMode::Partial, group, functions, filters, rows, schema)
+/// The text that a column has in all rows of a file.
+fn one_text(footer: &ParquetMetaData, column: &str) -> Option<String> {
+    let mut found: Option<&[u8]> = None;
+    for group in footer.row_groups() {
+        let chunk = group.columns().iter().find(|chunk| chunk.column_path().string() == column)?;
+        let Some(Statistics::ByteArray(values)) = chunk.statistics() else { return None };
+        let (least, most) = (values.min_bytes_opt()?, values.max_bytes_opt()?);
+        let exact = values.min_is_exact() && values.max_is_exact() && values.null_count_opt() == Some(0);
+        if !exact || least != most || found.is_some_and(|found| found != least) {
+            return None;
+        }
+        found = Some(least);
     }
+    String::from_utf8(found?.to_vec()).ok()
 }
