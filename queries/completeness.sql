@@ -20,7 +20,7 @@ WITH parts AS (
          count(*) AS payments, min(paid_at) AS first_payment_at, max(paid_at) AS last_payment_at
   FROM payments
   GROUP BY project_id, site, local_period(paid_at, time_zone, 'month'), upload_id
-), counted AS (
+), counted AS MATERIALIZED (
   SELECT parts.project_id, parts.site, parts.period, sum(parts.payments) AS payments,
          min(parts.first_payment_at) AS first_payment_at, max(parts.last_payment_at) AS last_payment_at,
          max(uploads.committed_at) AS last_upload_at
@@ -30,9 +30,13 @@ WITH parts AS (
 ), span AS (
   SELECT min(period) AS first_period, max(period) AS last_period FROM counted
 ), places AS (
-  SELECT projects.project_id, sites.site
+  SELECT projects.project_id, seen.site
   FROM projects
-  LEFT JOIN sites ON sites.project_id = projects.project_id
+  LEFT JOIN (
+    SELECT project_id, site FROM sites
+    UNION
+    SELECT project_id, site FROM counted
+  ) AS seen ON seen.project_id = projects.project_id
 )
 SELECT places.project_id AS project, places.site, months.period, coalesce(counted.payments, 0) AS payments,
        counted.first_payment_at, counted.last_payment_at, counted.last_upload_at

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::{
+    execution::memory_pool::MemoryReservation,
     logical_expr::col,
     prelude::{DataFrame, SessionContext},
 };
@@ -186,7 +187,7 @@ impl Engine {
     ) -> Result<Answer, QueryError> {
         let plan = Plan::of(request, &inputs)?;
         let limit = request.limit.min(self.limits.max_rows);
-        let frame = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
+        let (frame, _first) = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
         let schema = plain_schema(frame.schema().inner())?;
         let mut stream = frame.execute_stream().await?;
         planned();
@@ -252,10 +253,12 @@ impl Engine {
         inputs: &Inputs<'_>,
     ) -> Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>, QueryError> {
         let plan = Plan::of(request, inputs)?;
-        Ok(self.frame(metric, request, inputs, &plan, request.limit + 1).await?.create_physical_plan().await?)
+        let (frame, _first) = self.frame(metric, request, inputs, &plan, request.limit + 1).await?;
+        Ok(frame.create_physical_plan().await?)
     }
 
-    /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows.
+    /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows; and
+    /// the memory of what was worked out for it already.
     async fn frame(
         &self,
         metric: &Metric,
@@ -263,7 +266,7 @@ impl Engine {
         inputs: &Inputs<'_>,
         plan: &Plan<'_>,
         fetch: usize,
-    ) -> Result<DataFrame, QueryError> {
+    ) -> Result<(DataFrame, Vec<MemoryReservation>), QueryError> {
         let context: SessionContext = self.sessions.open(Relations {
             files: plan.files(inputs),
             restriction: Plan::restriction(request),
@@ -273,10 +276,11 @@ impl Engine {
                 .map(|table| Ok((*table, plan.table(*table, request, inputs)?)))
                 .collect::<Result<_, QueryError>>()?,
         })?;
-        let select = metrics::plan(&context, metric).await?.with_param_values(bound_values(request))?;
+        let memory = || self.sessions.memory("what a metric works out first");
+        let (select, first) = metric.select.plan(&context, &bound_values(request), &memory).await?;
         let keys = request.order_keys(metric).into_iter();
         let keys = keys.map(|key| col(quoted(&key.column)).sort(!key.descending, false)).collect();
-        Ok(DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?)
+        Ok((DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?, first))
     }
 }
 

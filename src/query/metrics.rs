@@ -6,9 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use datafusion::{
-    common::ScalarValue, execution::context::SQLOptions, logical_expr::LogicalPlan, prelude::SessionContext,
-};
+use datafusion::{common::ScalarValue, execution::memory_pool::MemoryConsumer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -19,6 +17,7 @@ use super::{
     own::OwnParameter,
     params,
     period::Grain,
+    select::Select,
     session::{self, Table},
 };
 
@@ -108,7 +107,7 @@ pub struct ColumnInfo {
 #[derive(Clone, Debug)]
 pub struct Metric {
     pub info: MetricInfo,
-    pub(super) sql: String,
+    pub(super) select: Select,
     pub(super) tables: Vec<Table>,
     /// The columns that put any answer into one order.
     pub(super) order: Vec<String>,
@@ -250,7 +249,7 @@ fn parse(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<(Me
             parameters,
             columns: Vec::new(),
         },
-        sql: sql.trim().to_owned(),
+        select: Select::of(sql).map_err(|error| error.to_string())?,
         tables: matter.tables,
         order: matter.order,
         own: matter.own,
@@ -263,8 +262,9 @@ fn parse(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<(Me
 /// Plans a metric over empty relations and compares its columns with those that its front matter describes.
 async fn columns(metric: &Metric, described: Vec<ColumnMatter>) -> Result<Vec<ColumnInfo>, String> {
     let context = session::without_data(&metric.tables).map_err(|error| error.to_string())?;
-    let plan = plan(&context, metric).await.map_err(|error| error.to_string())?;
-    let bound = plan.with_param_values(sample_values(metric)).map_err(|error| error.to_string())?;
+    let memory = || MemoryConsumer::new(metric.name()).register(&context.runtime_env().memory_pool);
+    let bound = metric.select.plan(&context, &sample_values(metric), &memory).await;
+    let (bound, _memory) = bound.map_err(|error| error.to_string())?;
     let bound = context.state().optimize(&bound).map_err(|error| error.to_string())?;
     let fields = bound.schema().fields();
     let (planned, written): (Vec<&str>, Vec<&str>) = (
@@ -282,14 +282,6 @@ async fn columns(metric: &Metric, described: Vec<ColumnMatter>) -> Result<Vec<Co
         Ok(ColumnInfo { name, kind, unit, description, nullable: field.is_nullable() })
     };
     fields.iter().zip(described).map(info).collect()
-}
-
-/// The plan of a metric's one SELECT, with its placeholders unbound.
-pub(super) async fn plan(context: &SessionContext, metric: &Metric) -> datafusion::common::Result<LogicalPlan> {
-    let plan = context.state().create_logical_plan(&metric.sql).await?;
-    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_queries.verify_plan(&plan)?;
-    Ok(plan)
 }
 
 fn sample_values(metric: &Metric) -> Vec<(String, ScalarValue)> {

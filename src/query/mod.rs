@@ -12,6 +12,7 @@ mod params;
 mod period;
 mod plan;
 mod ranks;
+mod select;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What a request comes to: its zones, its instants, its files, and the relations that its metric asks for.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
@@ -156,9 +156,17 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The scope's files, whatever the period.
-    fn all_files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
-        self.files_of(inputs, |_| i64::MIN..i64::MAX)
+    /// The scope's files that are not read whole for the period, whole.
+    fn other_files(&self, inputs: &Inputs<'_>) -> Vec<ScanFile> {
+        let whole: HashSet<String> = self
+            .files(inputs)
+            .into_iter()
+            .filter(|scan| scan.within.is_none())
+            .map(|scan| scan.file.path.clone())
+            .collect();
+        let mut others = self.files_of(inputs, |_| i64::MIN..i64::MAX);
+        others.retain(|scan| !whole.contains(&scan.file.path));
+        others
     }
 
     fn files_of(&self, inputs: &Inputs<'_>, period: impl Fn(Tz) -> Range<i64>) -> Vec<ScanFile> {
@@ -190,7 +198,7 @@ impl<'a> Plan<'a> {
             Table::Uploads => upload_columns(inputs),
             Table::Months => self.month_columns(inputs),
             Table::Sites => {
-                return Ok(Content::Sites(self.all_files(inputs), one_of("site", &request.sites)));
+                return Ok(Content::Sites(self.other_files(inputs), one_of("site", &request.sites)));
             }
         };
         let rows = RecordBatch::try_new(table.schema(), columns);

@@ -50,7 +50,8 @@ pub(super) enum Table {
     /// By project, `period`: the first day of each local month that the request or the scope's data may cover; and
     /// `first_asked`, `last_asked`: those that the request names, null where it leaves that end open.
     Months,
-    /// `project_id`, `site`: of all payments of the scope, whatever the request's period and currency.
+    /// `project_id`, `site`: of the scope's payments that the request's period leaves out, and perhaps of others; whatever
+    /// their currency. With those of `payments` these are all sites that have ever paid.
     Sites,
 }
 
