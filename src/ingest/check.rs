@@ -144,7 +144,10 @@ impl Reading {
         // Decoding takes longest, so it has a thread of its own.
         thread::scope(|scope| {
             let (send, batches) = mpsc::sync_channel(BATCHES_WAITING);
-            let decoding = scope.spawn(|| decode_into(decoder, send));
+            let decoding = thread::Builder::new()
+                .name("decode-rows".to_owned())
+                .spawn_scoped(scope, || decode_into(decoder, send))
+                .map_err(IngestError::io("starting a thread"))?;
             for batch in batches {
                 match batch {
                     Ok(batch) => self.take(batch, &mut rejected)?,

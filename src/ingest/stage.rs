@@ -41,16 +41,19 @@ pub(super) fn stage(
     folder: &Folder,
     project: &ProjectSlug,
 ) -> Result<Vec<StagedFile>, IngestError> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
+    // One more than there are cores: each waits for the disk whenever a file is done.
+    let workers = thread::available_parallelism().map_or(1, usize::from) + 1;
     let (jobs, queue) = mpsc::sync_channel(0);
     let queue = Arc::new(Mutex::new(queue));
     thread::scope(|scope| {
         let work = || {
             // The workers alone hold the queue, so that sending fails, rather than waits, when none of them is left.
             let queue = queue.clone();
-            scope.spawn(move || write_jobs(&queue, folder, project))
+            let thread = thread::Builder::new().name("write-files".to_owned());
+            thread.spawn_scoped(scope, move || write_jobs(&queue, folder, project))
         };
-        let workers: Vec<_> = (0..workers).map(|_| work()).collect();
+        let workers = (0..workers).map(|_| work()).collect::<Result<Vec<_>, _>>();
+        let workers = workers.map_err(IngestError::io("starting a thread"))?;
         drop(queue);
         // The queue closes when `split` ends, however it ends, and then the workers do.
         let split = split(batches, |job| jobs.send(job).map_err(|_| IngestError::Stopped));

@@ -1,9 +1,9 @@
 //! Exact ranks of amounts: `exact_median(amount)` and `nearest_rank(amount, percent)`.
 //!
 //! The engine's own median halves with a truncated division, its percentiles interpolate or approximate, and ranks that are
-//! counted in a window cost a sort of all rows. These count each amount of a group and look for the ones in the middle.
+//! counted in a window cost a sort of all rows. These keep the amounts of each group and look for the ones in the middle.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{any::Any, mem, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListArray},
@@ -11,7 +11,7 @@ use arrow::{
     datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type},
 };
 use datafusion::{
-    common::{Result, ScalarValue, exec_datafusion_err, exec_err, hash_utils::RandomState, plan_datafusion_err},
+    common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_datafusion_err},
     logical_expr::{
         Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
         function::{AccumulatorArgs, StateFieldsArgs},
@@ -21,6 +21,9 @@ use datafusion::{
 };
 
 use crate::payments::schema::{AMOUNT, AMOUNT_PRECISION, AMOUNT_SCALE};
+
+/// Amounts of a group that are kept one by one; more of them are counted by their value, of which there are fewer.
+const KEPT: usize = 1 << 20;
 
 /// Which amount is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,45 +119,95 @@ fn list_item() -> FieldRef {
     Arc::new(Field::new_list_field(DataType::Int64, false))
 }
 
-/// The amounts of one group, in ten-thousandths, and how often each came. Of money there are few amounts: prices are round.
+/// The amounts of one group, in ten-thousandths.
 #[derive(Clone, Debug, Default)]
 struct Amounts {
-    times: HashMap<i64, u64, RandomState>,
+    /// In any order.
+    kept: Vec<i64>,
+    /// Distinct amounts in order, and how often they came.
+    counted: Vec<(i64, u64)>,
 }
 
 impl Amounts {
-    fn push(&mut self, amount: i64, times: u64) {
-        *self.times.entry(amount).or_default() += times;
+    /// Counts what is kept once it is much. That takes a sort of what is there, so it waits until that has doubled.
+    fn settle(&mut self) {
+        if self.kept.len() >= KEPT.max(self.counted.len()) {
+            self.count();
+        }
     }
 
-    /// Distinct amounts in order, and how often they came.
-    fn in_order(&self) -> Vec<(i64, u64)> {
-        let mut amounts: Vec<(i64, u64)> = self.times.iter().map(|(amount, times)| (*amount, *times)).collect();
-        amounts.sort_unstable();
-        amounts
+    /// Adds the state of others: amounts of which the last ones come with how often they came.
+    fn add(&mut self, amounts: &[i64], times: &[i64]) {
+        let (kept, counted) = amounts.split_at(amounts.len().saturating_sub(times.len()));
+        self.kept.extend_from_slice(kept);
+        if !counted.is_empty() {
+            let times = times.iter().map(|times| times.unsigned_abs());
+            self.merge(counted.iter().copied().zip(times));
+        }
+        self.settle();
+    }
+
+    /// Counts the amounts that are kept one by one.
+    fn count(&mut self) {
+        let mut kept = mem::take(&mut self.kept);
+        kept.sort_unstable();
+        self.merge(kept.into_iter().map(|amount| (amount, 1)));
+    }
+
+    /// Adds amounts that come in order.
+    fn merge(&mut self, more: impl Iterator<Item = (i64, u64)>) {
+        let mut before = mem::take(&mut self.counted).into_iter().peekable();
+        let mut more = more.peekable();
+        let mut merged: Vec<(i64, u64)> = Vec::with_capacity(before.len());
+        loop {
+            let take_before = match (before.peek(), more.peek()) {
+                (Some(a), Some(b)) => a.0 <= b.0,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break,
+            };
+            let next = if take_before { before.next() } else { more.next() };
+            match (merged.last_mut(), next) {
+                (Some(last), Some((amount, times))) if last.0 == amount => last.1 += times,
+                (_, next) => merged.extend(next),
+            }
+        }
+        self.counted = merged;
+    }
+
+    /// How many amounts there are.
+    fn len(&self) -> u64 {
+        self.counted.iter().map(|(_, times)| times).sum::<u64>() + self.kept.len() as u64
+    }
+
+    /// The amount of this place in order, from 1.
+    fn at(&mut self, place: u64) -> Option<i64> {
+        if self.counted.is_empty() {
+            let index = usize::try_from(place.checked_sub(1)?).ok()?;
+            return (index < self.kept.len()).then(|| *self.kept.select_nth_unstable(index).1);
+        }
+        if !self.kept.is_empty() {
+            self.count();
+        }
+        let mut passed = 0;
+        self.counted.iter().find_map(|(amount, times)| {
+            passed += times;
+            (passed >= place).then_some(*amount)
+        })
     }
 
     /// What is asked for; nothing of no amounts.
-    fn rank(&self, percent: Option<u64>) -> Option<i128> {
-        let amounts = self.in_order();
-        let count: u64 = amounts.iter().map(|(_, times)| times).sum();
-        // The amount of this place in order, from 1.
-        let at = |place: u64| {
-            let mut passed = 0;
-            amounts.iter().find_map(|(amount, times)| {
-                passed += times;
-                (passed >= place).then_some(i128::from(*amount))
-            })
-        };
+    fn rank(&mut self, percent: Option<u64>) -> Option<i128> {
+        let count = self.len();
         if let Some(percent) = percent {
-            return at((count * percent).div_ceil(100));
+            return self.at((count * percent).div_ceil(100)).map(i128::from);
         }
-        Some(half(at(count.div_ceil(2))? + at(count / 2 + 1)?))
+        let sum = i128::from(self.at(count.div_ceil(2))?) + i128::from(self.at(count / 2 + 1)?);
+        Some(half(sum))
     }
 
-    /// What its table takes: an eighth of it is left free, and each place has a byte beside it.
     fn bytes(&self) -> usize {
-        self.times.capacity() * (size_of::<(i64, u64)>() + 1) * 8 / 7
+        self.kept.capacity() * size_of::<i64>() + self.counted.capacity() * size_of::<(i64, u64)>()
     }
 }
 
@@ -203,11 +256,12 @@ impl GroupsAccumulator for Ranks {
             let rows = row..row + run.len();
             row = rows.end;
             self.change(run[0], |group| {
+                group.kept.reserve(rows.len());
                 for row in rows.filter(|row| passes(*row)) {
-                    let amount = i64::try_from(amounts.value(row))
-                        .map_err(|_| exec_datafusion_err!("an amount is larger than its type"))?;
-                    group.push(amount, 1);
+                    let amount = i64::try_from(amounts.value(row));
+                    group.kept.push(amount.map_err(|_| exec_datafusion_err!("an amount is larger than its type"))?);
                 }
+                group.settle();
                 Ok(())
             })?;
         }
@@ -216,21 +270,34 @@ impl GroupsAccumulator for Ranks {
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let percent = self.percent;
-        let ranks = self.take(emit).into_iter().map(|amounts| amounts.rank(percent));
+        let ranks = self.take(emit).into_iter().map(|mut amounts| amounts.rank(percent));
         let ranks: Decimal128Array = ranks.collect();
         Ok(Arc::new(ranks.with_precision_and_scale(AMOUNT_PRECISION, AMOUNT_SCALE)?))
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups: Vec<Vec<(i64, u64)>> = self.take(emit).iter().map(Amounts::in_order).collect();
-        let offsets = || OffsetBuffer::from_lengths(groups.iter().map(Vec::len));
-        let counted = || groups.iter().flatten();
-        let amounts = counted().map(|(amount, _)| *amount).collect();
-        let times = counted().map(|(_, times)| i64::try_from(*times).unwrap_or(i64::MAX)).collect();
-        let list = |values: Int64Array| -> Result<ArrayRef> {
-            Ok(Arc::new(ListArray::try_new(list_item(), offsets(), Arc::new(values), None)?))
+        let groups = self.take(emit);
+        let amounts = groups.iter().map(|group| group.kept.len() + group.counted.len());
+        let amount_offsets = OffsetBuffer::from_lengths(amounts);
+        let time_offsets = OffsetBuffer::from_lengths(groups.iter().map(|group| group.counted.len()));
+        let times: Vec<i64> = groups
+            .iter()
+            .flat_map(|group| group.counted.iter().map(|(_, times)| i64::try_from(*times).unwrap_or(i64::MAX)))
+            .collect();
+        let mut amounts: Vec<i64> = Vec::new();
+        for group in groups {
+            // Of one group nothing is copied.
+            if amounts.is_empty() {
+                amounts = group.kept;
+            } else {
+                amounts.extend(group.kept);
+            }
+            amounts.extend(group.counted.iter().map(|(amount, _)| amount));
+        }
+        let list = |offsets, values: Vec<i64>| -> Result<ArrayRef> {
+            Ok(Arc::new(ListArray::try_new(list_item(), offsets, Arc::new(Int64Array::from(values)), None)?))
         };
-        Ok(vec![list(amounts)?, list(times)?])
+        Ok(vec![list(amount_offsets, amounts)?, list(time_offsets, times)?])
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
@@ -240,9 +307,8 @@ impl GroupsAccumulator for Ranks {
         for (row, group) in group_indices.iter().enumerate() {
             let (amounts, times) = (amounts.value(row), times.value(row));
             let (amounts, times) = (amounts.as_primitive::<Int64Type>(), times.as_primitive::<Int64Type>());
-            let counted = amounts.values().iter().zip(times.values());
             self.change(*group, |group| {
-                counted.for_each(|(amount, times)| group.push(*amount, times.unsigned_abs()));
+                group.add(amounts.values(), times.values());
                 Ok(())
             })?;
         }
@@ -318,21 +384,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_rank_is_the_same_however_amounts_are_brought_together(
-            parts in prop::collection::vec(prop::collection::vec(-9_i64..9, 0..30), 1..5),
+        fn a_rank_is_the_same_whether_amounts_are_kept_or_counted_and_however_they_are_brought_together(
+            parts in prop::collection::vec((prop::collection::vec(-9_i64..9, 0..30), any::<bool>()), 1..5),
             percent in prop::option::of(1_u64..=100),
         ) {
             let ranks = |groups| Ranks { percent, groups, bytes: 0 };
             let mut whole = ranks(vec![Amounts::default()]);
-            for amounts in &parts {
+            for (amounts, counted) in &parts {
                 let mut part = ranks(vec![Amounts::default()]);
                 let column: Decimal128Array = amounts.iter().map(|amount| Some(i128::from(*amount))).collect();
                 part.update_batch(&[Arc::new(column)], &vec![0; amounts.len()], None, 1).unwrap();
+                if *counted {
+                    part.groups[0].count();
+                    part.bytes = part.groups[0].bytes();
+                }
                 let state = part.state(EmitTo::All).unwrap();
                 prop_assert_eq!(part.bytes, 0, "what is given away is not accounted for");
                 whole.merge_batch(&state, &[0], 1).unwrap();
             }
-            let all: Vec<i64> = parts.into_iter().flatten().collect();
+            let all: Vec<i64> = parts.into_iter().flat_map(|(amounts, _)| amounts).collect();
             let found = whole.evaluate(EmitTo::All).unwrap();
             let found = found.as_primitive::<Decimal128Type>();
             let found = found.is_valid(0).then(|| found.value(0));
@@ -343,10 +413,14 @@ mod tests {
     #[test]
     fn many_amounts_of_few_values_take_little_memory() {
         let mut amounts = Amounts::default();
-        for round in 0..3_000_000 {
-            amounts.push(round % 10, 1);
+        for round in 0..i64::try_from(KEPT).unwrap() * 3 {
+            amounts.kept.push(round % 10);
+            amounts.settle();
         }
-        assert!(amounts.bytes() <= 1000, "{}", amounts.bytes());
-        assert_eq!(amounts.rank(Some(90)), Some(8));
+        assert!(amounts.bytes() <= KEPT * 2 * size_of::<i64>(), "{}", amounts.bytes());
+        assert_eq!(
+            (amounts.len(), amounts.at(1), amounts.at(amounts.clone().len())),
+            (KEPT as u64 * 3, Some(0), Some(9))
+        );
     }
 }
