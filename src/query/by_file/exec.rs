@@ -141,13 +141,7 @@ impl Reader {
         let Some((like, _)) = unit.files.first() else {
             return Ok(RecordBatch::new_empty(self.schema));
         };
-        let whole = |partial: &Arc<Partial>| {
-            let mut columns = partial.columns.clone();
-            for (at, value) in unit.question.constants(like) {
-                columns.insert(at, value.to_array_of_size(partial.rows)?);
-            }
-            Partial { columns, rows: partial.rows }.batch(&self.schema)
-        };
+        let whole = |partial: &Arc<Partial>| partial.whole(&self.schema, unit.question.constants(like));
         let batches = together.iter().map(whole).collect::<Result<Vec<_>>>()?;
         Ok(concat_batches(&self.schema, &batches)?)
     }

@@ -9,7 +9,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
     datatypes::{DataType, SchemaRef},
 };
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use hashlink::LruCache;
 
 use super::question::Question;
@@ -17,31 +17,54 @@ use super::question::Question;
 /// What a file answers to a question: the groups' columns but for its constants, and the aggregates' states.
 #[derive(Debug)]
 pub(super) struct Partial {
-    pub(super) columns: Vec<ArrayRef>,
+    columns: Vec<ArrayRef>,
+    /// Columns of the groups that are the same in all rows and not among `columns`, each with its place: in that order.
+    same: Vec<(usize, ScalarValue)>,
     pub(super) rows: usize,
 }
 
 impl Partial {
     /// Without the room that is left in the buffers of text, which may be megabytes for a few words.
-    pub(super) fn of(batch: &RecordBatch) -> Self {
+    pub(super) fn new(batch: &RecordBatch, same: Vec<(usize, ScalarValue)>) -> Self {
         let compact = |column: &ArrayRef| -> ArrayRef {
             match column.data_type() {
                 DataType::Utf8View => Arc::new(column.as_string_view().gc()),
                 _ => Arc::clone(column),
             }
         };
-        Self { columns: batch.columns().iter().map(compact).collect(), rows: batch.num_rows() }
+        Self { columns: batch.columns().iter().map(compact).collect(), same, rows: batch.num_rows() }
     }
 
-    /// With the names and types of its columns.
-    pub(super) fn batch(&self, schema: &SchemaRef) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), self.columns.clone(), &options)?)
+    /// The columns that are not the same in all rows, under their names.
+    pub(super) fn differing(&self, schema: &SchemaRef) -> Result<RecordBatch> {
+        named(schema, self.columns.clone(), self.rows)
+    }
+
+    /// All columns under their names, and among them constants of the file, each at its place: in that order.
+    pub(super) fn whole<'a>(
+        &'a self,
+        schema: &SchemaRef,
+        constants: impl Iterator<Item = (usize, &'a ScalarValue)>,
+    ) -> Result<RecordBatch> {
+        let mut columns = self.columns.clone();
+        for (at, value) in self.same.iter().map(|(at, value)| (*at, value)).chain(constants) {
+            columns.insert(at, value.to_array_of_size(self.rows)?);
+        }
+        named(schema, columns, self.rows)
+    }
+
+    pub(super) fn same(&self) -> &[(usize, ScalarValue)] {
+        &self.same
     }
 
     fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.get_array_memory_size()).sum()
     }
+}
+
+fn named(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// A question and the files that it was asked of.

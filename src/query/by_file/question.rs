@@ -156,18 +156,21 @@ impl Question {
     /// Asks a file.
     pub(super) async fn read(&self, file: &PartitionedFile, context: &Arc<TaskContext>) -> Result<Partial> {
         let same = self.same_in(file).await?;
-        let places: Vec<usize> = same.iter().map(|(at, _)| *at).collect();
-        let plan = self.without(places)?.over(vec![file.clone()])?;
-        let mut partial = Partial::of(&collected(&plan, context).await?);
-        for (at, value) in same {
-            partial.columns.insert(at, value.to_array_of_size(partial.rows)?);
-        }
-        Ok(partial)
+        let plan = self.without(&same)?.over(vec![file.clone()])?;
+        Ok(Partial::new(&collected(&plan, context).await?, same))
     }
 
-    /// Groups what files said once more.
+    /// Groups what files said once more; without the columns that are the same in all of it.
     pub(super) async fn again(&self, partials: &[Arc<Partial>], context: &Arc<TaskContext>) -> Result<Partial> {
-        Ok(Partial::of(&collected(&self.steps.again(partials)?, context).await?))
+        let same = partials.first().map_or(&[][..], |first| first.same());
+        let same = if partials.iter().all(|partial| partial.same() == same) { same.to_vec() } else { Vec::new() };
+        let steps = self.without(&same)?;
+        let batch = |partial: &Arc<Partial>| {
+            let schema = steps.schema();
+            if same.is_empty() { partial.whole(&schema, std::iter::empty()) } else { partial.differing(&schema) }
+        };
+        let batches = partials.iter().map(batch).collect::<Result<_>>()?;
+        Ok(Partial::new(&collected(&steps.again(batches)?, context).await?, same))
     }
 
     /// The columns of the groups that have one value in all rows of a file, by its statistics; but one of the groups at most.
@@ -189,7 +192,8 @@ impl Question {
         Ok(same)
     }
 
-    fn without(&self, places: Vec<usize>) -> Result<Arc<Steps>> {
+    fn without(&self, same: &[(usize, ScalarValue)]) -> Result<Arc<Steps>> {
+        let places: Vec<usize> = same.iter().map(|(at, _)| *at).collect();
         let (false, Some(like)) = (places.is_empty(), self.files.first()) else {
             return Ok(Arc::clone(&self.steps));
         };

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     common::Result,
     datasource::{
@@ -25,7 +26,7 @@ use datafusion::{
     },
 };
 
-use super::{asked::Asked, partials::Partial};
+use super::asked::Asked;
 
 /// Where files are, and how they are read.
 #[derive(Clone, Debug)]
@@ -84,16 +85,19 @@ impl Steps {
         Arc::clone(&self.aggregate).replace_children(vec![plan], keep)
     }
 
+    /// The names and types of the partial aggregates.
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.aggregate.schema()
+    }
+
     /// The plan that groups partial aggregates once more, into fewer of them.
-    pub(super) fn again(&self, partials: &[Arc<Partial>]) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.aggregate.schema();
-        let batches = partials.iter().map(|partial| partial.batch(&schema)).collect::<Result<Vec<_>>>()?;
+    pub(super) fn again(&self, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {
         let aggregate = AggregateExec::try_new(
             AggregateMode::PartialReduce,
             self.aggregate.group_expr().as_final(),
             self.aggregate.aggr_expr().to_vec(),
             vec![None; self.aggregate.aggr_expr().len()],
-            MemorySourceConfig::try_new_exec(&[batches], schema, None)?,
+            MemorySourceConfig::try_new_exec(&[batches], self.schema(), None)?,
             self.aggregate.input_schema(),
         )?;
         Ok(Arc::new(aggregate))
