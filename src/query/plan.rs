@@ -170,11 +170,11 @@ impl<'a> Plan<'a> {
     }
 
     fn files_of(&self, inputs: &Inputs<'_>, period: impl Fn(Tz) -> Range<i64>) -> Vec<ScanFile> {
-        let zoned = |project: &&ProjectFacts| (self.zone(project), period(self.zone(project)));
-        let zones: HashMap<&ProjectSlug, _> = self.projects.iter().map(|p| (&p.slug, zoned(p))).collect();
+        let asked = |project: &&ProjectFacts| (self.zone(project), period(self.zone(project)));
+        let projects: HashMap<&ProjectSlug, _> = self.projects.iter().map(|p| (&p.slug, asked(p))).collect();
         let partitions = inputs.snapshot.partitions.iter();
         partitions
-            .filter_map(|((project, _), files)| zones.get(project).map(|zoned| (zoned, files)))
+            .filter_map(|((project, _), files)| projects.get(project).map(|asked| (asked, files)))
             .flat_map(|((zone, period), files)| {
                 files.iter().filter_map(|file| ScanFile::of_period(file, *zone, period))
             })

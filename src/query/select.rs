@@ -1,5 +1,5 @@
 //! A metric's SELECT. The engine writes a CTE out wherever it is named, and so works it out as often; those that say
-//! `AS MATERIALIZED`, as in PostgreSQL, are worked out first, once.
+//! `AS MATERIALIZED`, as `PostgreSQL` has it, are worked out first, once.
 
 use std::sync::Arc;
 

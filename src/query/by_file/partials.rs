@@ -58,7 +58,7 @@ impl Partial {
     }
 
     fn bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.get_array_memory_size()).sum()
+        self.columns.iter().map(Array::get_array_memory_size).sum()
     }
 }
 

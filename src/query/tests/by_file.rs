@@ -147,10 +147,10 @@ fn any_payment() -> impl Strategy<Value = Payment> {
         prop::sample::select(sources.to_vec()),
     )
         .prop_map(|(project, paid_at, customer, amount, site, currency, settlement, source)| Payment {
-            site,
             currency,
-            settlement,
+            site,
             source,
+            settlement,
             ..paid(project, paid_at, customer, amount)
         })
 }
