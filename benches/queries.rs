@@ -8,8 +8,8 @@ use chrono::Utc;
 use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 use wattlake::{
-    access::{Principal, Role, Scope},
-    catalog::UploadFacts,
+    access::{Principal, Scope},
+    catalog::{Project, UploadFacts},
     query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts},
 };
 
@@ -24,9 +24,9 @@ fn metrics(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let lake = runtime.block_on(set::Lake::loaded());
     let projects: Vec<ProjectFacts> = lake.projects.iter().map(ProjectFacts::from).collect();
+    let principal = Principal::admin("bench");
     let slugs = lake.projects.iter().map(|project| project.slug.clone()).collect();
     let uploads = runtime.block_on(lake.state.catalog.upload_facts(&slugs)).unwrap();
-    let principal = Principal { key_prefix: "bench".to_owned(), role: Role::Admin };
     for metric in lake.state.metrics.iter() {
         let mut group = criterion.benchmark_group(metric.name());
         group.sample_size(15).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
@@ -58,8 +58,8 @@ async fn answer(
     projects: &[ProjectFacts],
     uploads: &[UploadFacts],
 ) -> usize {
-    let existing = projects.iter().map(|project| project.slug.clone()).collect();
-    let scope = Scope::of(principal, existing, &request.projects).unwrap();
+    let existing = lake.projects.iter().map(Project::owner);
+    let scope = Scope::of(principal, existing).narrowed(&request.projects).unwrap();
     let inputs = Inputs { snapshot: lake.state.lake.snapshot(), scope: &scope, projects, uploads, now: Utc::now() };
     let answer = lake.state.engine.answer(metric, request, inputs, Format::Json).await.unwrap();
     assert!(!answer.truncated);

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures::stream;
 use wattlake::{
+    access::{Principal, Scope},
     catalog::{NewProject, OnError, Project, ProjectText},
     config::Sources,
     http::AppState,
@@ -75,6 +76,7 @@ impl Lake {
             file_name: definition::FILE_NAME.to_owned(),
             on_error: OnError::RejectFile,
             dry_run: false,
+            scope: Scope::of(&Principal::admin("bench"), [self.projects[project].owner()]),
             key_prefix: "bench".to_owned(),
             idempotency_key: None,
         };
@@ -93,6 +95,7 @@ fn project(number: usize) -> NewProject {
         currency: text("KES"),
         time_zone: text("Africa/Nairobi"),
         country: text("KE"),
+        organisation: None,
     };
     project.into_new().unwrap()
 }

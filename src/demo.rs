@@ -12,8 +12,8 @@ use futures::stream;
 use serde::Deserialize;
 
 use crate::{
-    access::Role,
-    catalog::{CatalogError, OnError, Project, ProjectText},
+    access::{Principal, Scope},
+    catalog::{CatalogError, KeyTerms, OnError, Project, ProjectText},
     config::Config,
     error::ErrorKind,
     ingest::{IngestError, Outcome, UploadRequest},
@@ -98,7 +98,7 @@ pub async fn run(config: Config) -> Result<(), DemoError> {
     for project in data.projects {
         load(&server, project).await?;
     }
-    let key = server.state.catalog.create_key("demo", Role::Admin).await?.secret;
+    let key = server.state.catalog.create_key(KeyTerms::of_admin("demo")).await?.secret;
     say_what_to_try(&server.address, &key)?;
     server.run_until(stop.received()).await;
     Ok(())
@@ -126,6 +126,7 @@ async fn load(server: &Server, demo: DemoProject) -> Result<(), DemoError> {
         currency: Some(demo.currency),
         time_zone: Some(demo.time_zone),
         country: Some(demo.country),
+        organisation: None,
     };
     let new = text.into_new().map_err(|errors| {
         DemoError::Data(errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))
@@ -142,6 +143,7 @@ async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<()
     let (_, bytes) = found.ok_or_else(|| DemoError::Data(format!("{} is not embedded", file.path)))?;
     let request = UploadRequest {
         project: project.clone(),
+        scope: Scope::of(&Principal::admin("demo"), [project.owner()]),
         dataset_name: file.dataset_name,
         dataset_type: definition::DATASET_TYPE.to_owned(),
         data_provider: "user".to_owned(),

@@ -32,11 +32,45 @@ impl FromStr for ProjectSlug {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let allowed = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let length = (1..=Self::MAX_LENGTH).contains(&text.len());
-        if !allowed || !length || text.starts_with('-') || text.ends_with('-') {
-            return Err(InvalidId("a slug is 1 to 63 of a-z, 0-9 and -, without a - at either end"));
-        }
+        check_slug(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+fn check_slug(text: &str) -> Result<(), InvalidId> {
+    let allowed = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let length = (1..=ProjectSlug::MAX_LENGTH).contains(&text.len());
+    if !allowed || !length || text.starts_with('-') || text.ends_with('-') {
+        return Err(InvalidId("a slug is 1 to 63 of a-z, 0-9 and -, without a - at either end"));
+    }
+    Ok(())
+}
+
+/// An organisation's slug: its id in every URL and query, of the same form as a project's. It never changes once given,
+/// because keys and projects hold it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "main")]
+pub struct OrganisationSlug(String);
+
+impl OrganisationSlug {
+    /// The organisation that every server begins with.
+    #[must_use]
+    pub fn main() -> Self {
+        Self("main".to_owned())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OrganisationSlug {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        check_slug(text)?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -172,7 +206,7 @@ macro_rules! text_id {
     )+};
 }
 
-text_id!(ProjectSlug, UploadId, ChangeId);
+text_id!(ProjectSlug, OrganisationSlug, UploadId, ChangeId);
 
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The catalogue: projects, keys and uploads, in one `SQLite` file. The only user of sqlx.
+//! The catalogue: organisations, projects, keys and uploads, in one `SQLite` file. The only user of sqlx.
 //!
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
@@ -6,8 +6,10 @@ mod codes;
 mod idempotency;
 mod keys;
 mod ledger;
+mod organisations;
 mod project_text;
 mod projects;
+mod rotation;
 mod sealed;
 mod upload_record;
 mod uploads;
@@ -23,9 +25,11 @@ use sqlx::{
 
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use idempotency::{AnsweredKey, RequestKey};
-pub use keys::{ApiKey, NewKey};
-pub use project_text::{FieldError, ProjectText, checked_name};
+pub use keys::{ApiKey, KeyTerms, NewKey};
+pub use organisations::Organisation;
+pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
+pub use rotation::Rotation;
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
@@ -34,14 +38,14 @@ use crate::{
     durable,
     error::ErrorKind,
     failpoints,
-    ids::{ProjectSlug, UploadId},
+    ids::{OrganisationSlug, ProjectSlug, UploadId},
 };
 
 /// How long a statement waits for another process's write before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers beside one writer; `SQLite` has one writer whatever this is.
 const MAX_CONNECTIONS: u32 = 8;
-/// A catalogue holds at most so many projects, and so many keys, so that a list of all has a bound.
+/// A catalogue holds at most so many organisations, projects and keys each, so that a list of all has a bound.
 pub const MAX_RECORDS: u32 = 10_000;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migrations");
@@ -140,6 +144,16 @@ pub enum CatalogError {
     CurrencyFixed(ProjectSlug),
     #[error("there is no key with the prefix {0}")]
     KeyMissing(String),
+    #[error("the key {prefix} is {how}; only a key that holds can be rotated, and once")]
+    KeyEnded { prefix: String, how: &'static str },
+    #[error("an administrator's key is of no organisation")]
+    AdminOfOrganisation,
+    #[error("there is an organisation {0} already")]
+    OrganisationExists(OrganisationSlug),
+    #[error("there is no organisation {0}")]
+    OrganisationMissing(OrganisationSlug),
+    #[error("there are several organisations; name the one that it is for")]
+    OrganisationNeeded(Vec<OrganisationSlug>),
     #[error("there is no upload {0}")]
     UploadMissing(UploadId),
     #[error("the idempotency key has its answer")]
@@ -171,11 +185,17 @@ impl CatalogError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::ProjectExists(_)
+            | Self::OrganisationExists(_)
             | Self::CurrencyFixed(_)
+            | Self::KeyEnded { .. }
             | Self::KeyTaken
             | Self::StatusChanged
             | Self::TooMany { .. } => ErrorKind::Conflict,
-            Self::ProjectMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => ErrorKind::NotFound,
+            Self::ProjectMissing(_) | Self::OrganisationMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => {
+                ErrorKind::NotFound
+            }
+            Self::AdminOfOrganisation => ErrorKind::Invalid,
+            Self::OrganisationNeeded(_) => ErrorKind::Rejected,
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),
@@ -244,6 +264,7 @@ mod tests {
                 currency: "KES".parse().unwrap(),
                 time_zone: chrono_tz::Africa::Nairobi,
                 country: "KE".parse().unwrap(),
+                organisation: None,
             };
             catalog.create_project(project).await.unwrap();
         }

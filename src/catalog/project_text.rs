@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::{NewProject, ProjectChange};
 use crate::nearest::nearest;
 
-const MAX_NAME_CHARS: usize = 200;
+/// Of a name that people read.
+pub const MAX_NAME_CHARS: usize = 200;
 
 /// What is wrong with one field, for the person who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -27,10 +28,15 @@ pub struct ProjectText {
     pub currency: Option<String>,
     pub time_zone: Option<String>,
     pub country: Option<String>,
+    /// Needed only where there are several.
+    pub organisation: Option<String>,
 }
 
 impl ProjectText {
-    pub const FIELDS: [&'static str; 6] = ["slug", "name", "kind", "currency", "time_zone", "country"];
+    pub const FIELDS: [&'static str; 7] =
+        ["slug", "name", "kind", "currency", "time_zone", "country", Self::ORGANISATION];
+    /// The one field that may be left out.
+    pub const ORGANISATION: &'static str = "organisation";
 
     /// The place of a field by its name.
     pub fn field_mut(&mut self, name: &str) -> Option<&mut Option<String>> {
@@ -41,11 +47,12 @@ impl ProjectText {
             "currency" => Some(&mut self.currency),
             "time_zone" => Some(&mut self.time_zone),
             "country" => Some(&mut self.country),
+            Self::ORGANISATION => Some(&mut self.organisation),
             _ => None,
         }
     }
 
-    /// A project to be made: every field is needed.
+    /// A project to be made: every field but the organisation is needed.
     ///
     /// # Errors
     /// One entry for each field that is missing or wrong.
@@ -69,15 +76,18 @@ impl ProjectText {
         let currency = check(&mut errors, "currency", self.currency, parsed);
         let time_zone = check(&mut errors, "time_zone", self.time_zone, checked_zone);
         let country = check(&mut errors, "country", self.country, parsed);
+        let organisation = check(&mut errors, Self::ORGANISATION, self.organisation, parsed);
         match (slug, name, kind, currency, time_zone, country) {
-            (Some(slug), Some(name), Some(kind), Some(currency), Some(time_zone), Some(country)) => {
-                Ok(NewProject { slug, name, kind, currency, time_zone, country })
+            (Some(slug), Some(name), Some(kind), Some(currency), Some(time_zone), Some(country))
+                if errors.is_empty() =>
+            {
+                Ok(NewProject { slug, name, kind, currency, time_zone, country, organisation })
             }
             _ => Err(errors),
         }
     }
 
-    /// A change: the fields that are there. The slug is never one of them.
+    /// A change: the fields that are there. The slug and the organisation are never among them.
     ///
     /// # Errors
     /// One entry for each field that is wrong.
@@ -86,6 +96,10 @@ impl ProjectText {
         if self.slug.is_some() {
             let message = "a slug never changes, because the lake's folders and saved queries hold it".to_owned();
             errors.push(FieldError { field: "slug".to_owned(), message });
+        }
+        if self.organisation.is_some() {
+            let message = "a project stays with its organisation, whose keys have seen its payments".to_owned();
+            errors.push(FieldError { field: Self::ORGANISATION.to_owned(), message });
         }
         let change = ProjectChange {
             name: check(&mut errors, "name", self.name, checked_name),
@@ -159,8 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_change_never_holds_a_slug() {
+    fn a_change_never_holds_a_slug_or_an_organisation() {
         let text = ProjectText { slug: Some("new".into()), name: Some("New".into()), ..ProjectText::default() };
         assert_eq!(text.into_change().unwrap_err()[0].field, "slug");
+        let text = ProjectText { organisation: Some("new".into()), ..ProjectText::default() };
+        assert_eq!(text.into_change().unwrap_err()[0].field, "organisation");
     }
 }

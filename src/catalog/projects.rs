@@ -1,20 +1,29 @@
-//! Projects: what a payment belongs to.
+//! Projects: what a payment belongs to, and which of them a caller may see.
 
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, from_micros, now, read, sql};
-use crate::ids::ProjectSlug;
+use super::{
+    Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, from_micros, now, organisations::owner_of_new,
+    read, sql,
+};
+use crate::{
+    access::{Principal, ProjectOwner, Reach, Scope},
+    ids::{OrganisationSlug, ProjectSlug},
+};
 
 /// One project, as the catalogue holds it and the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Project {
     /// Never changes: it is a partition value of the lake.
     pub slug: ProjectSlug,
+    /// Whose it is. Never changes either.
+    pub organisation: OrganisationSlug,
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     pub kind: ProjectKind,
@@ -29,6 +38,13 @@ pub struct Project {
     pub created_at: DateTime<Utc>,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: DateTime<Utc>,
+}
+
+impl Project {
+    #[must_use]
+    pub fn owner(&self) -> ProjectOwner {
+        ProjectOwner { project: self.slug.clone(), organisation: self.organisation.clone() }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -85,6 +101,8 @@ pub struct NewProject {
     pub currency: CurrencyCode,
     pub time_zone: Tz,
     pub country: CountryCode,
+    /// Where none is named and there is one only, it is that.
+    pub organisation: Option<OrganisationSlug>,
 }
 
 /// What to change of a project; `None` leaves it as it is.
@@ -98,11 +116,11 @@ pub struct ProjectChange {
 }
 
 const SELECT_ONE: &str = "SELECT * FROM projects WHERE slug = ?";
-const SELECT_PAGE: &str = "SELECT * FROM projects WHERE slug > ? ORDER BY slug LIMIT ?";
 
 #[derive(sqlx::FromRow)]
 struct Row {
     slug: String,
+    organisation: String,
     name: String,
     kind: String,
     currency: String,
@@ -118,6 +136,7 @@ impl TryFrom<Row> for Project {
     fn try_from(row: Row) -> Result<Self, CatalogError> {
         Ok(Self {
             slug: read("project's slug", &row.slug)?,
+            organisation: read("project's organisation", &row.organisation)?,
             name: row.name,
             kind: read("project's kind", &row.kind)?,
             currency: read("project's currency", &row.currency)?,
@@ -133,7 +152,8 @@ impl Catalog {
     /// Makes a project.
     ///
     /// # Errors
-    /// [`CatalogError::ProjectExists`] if the slug is taken, [`CatalogError::TooMany`] at [`MAX_RECORDS`].
+    /// [`CatalogError::ProjectExists`] if the slug is taken, [`CatalogError::OrganisationMissing`],
+    /// [`CatalogError::OrganisationNeeded`]; [`CatalogError::TooMany`] at [`MAX_RECORDS`].
     pub async fn create_project(&self, new: NewProject) -> Result<Project, CatalogError> {
         let failed = || sql("create a project");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
@@ -142,29 +162,57 @@ impl Catalog {
         if count >= MAX_RECORDS {
             return Err(CatalogError::TooMany { what: "projects", limit: MAX_RECORDS });
         }
+        let NewProject { slug, name, kind, currency, time_zone, country, organisation } = new;
+        let organisation = owner_of_new(&mut tx, organisation).await?;
         let at = now();
-        let inserted = sqlx::query("INSERT INTO projects VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-            .bind(new.slug.as_str())
-            .bind(&new.name)
-            .bind(new.kind.as_str())
-            .bind(new.currency.as_str())
-            .bind(new.time_zone.name())
-            .bind(new.country.as_str())
+        let inserted = sqlx::query("INSERT INTO projects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(slug.as_str())
+            .bind(organisation.as_str())
+            .bind(&name)
+            .bind(kind.as_str())
+            .bind(currency.as_str())
+            .bind(time_zone.name())
+            .bind(country.as_str())
             .bind(at.timestamp_micros())
             .bind(at.timestamp_micros())
             .execute(&mut *tx)
             .await;
         match inserted {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                return Err(CatalogError::ProjectExists(new.slug));
+                return Err(CatalogError::ProjectExists(slug));
             }
             other => other.map_err(failed())?,
         };
         tx.commit().await.map_err(failed())?;
-        let NewProject { slug, name, kind, currency, time_zone, country } = new;
-        Ok(Project { slug, name, kind, currency, time_zone, country, created_at: at, updated_at: at })
+        let (created_at, updated_at) = (at, at);
+        Ok(Project { slug, organisation, name, kind, currency, time_zone, country, created_at, updated_at })
     }
 
+    /// What `principal` may see, narrowed to `wanted` (everything where it is empty). `None` where one of `wanted` is absent,
+    /// or foreign.
+    pub async fn scope(&self, principal: &Principal, wanted: &[ProjectSlug]) -> Result<Option<Scope>, CatalogError> {
+        // Only as much is read as can be in it; what is in it is decided by `Scope` alone.
+        let query = match (wanted, principal.reach()) {
+            ([], Reach::Server) => sqlx::query_as("SELECT slug, organisation FROM projects"),
+            ([], Reach::Organisation(own)) => {
+                sqlx::query_as("SELECT slug, organisation FROM projects WHERE organisation = ?").bind(own.as_str())
+            }
+            ([], Reach::Nothing) => sqlx::query_as("SELECT slug, organisation FROM projects LIMIT 0"),
+            (wanted, _) => {
+                sqlx::query_as("SELECT slug, organisation FROM projects WHERE slug IN (SELECT value FROM json_each(?))")
+                    .bind(json_array(wanted))
+            }
+        };
+        let rows: Vec<(String, String)> = query.fetch_all(&self.pool).await.map_err(sql("read a scope"))?;
+        let owner = |(slug, organisation): (String, String)| {
+            let organisation = read("project's organisation", &organisation)?;
+            Ok::<_, CatalogError>(ProjectOwner { project: read("project's slug", &slug)?, organisation })
+        };
+        let existing = rows.into_iter().map(owner).collect::<Result<Vec<_>, _>>()?;
+        Ok(Scope::of(principal, existing).narrowed(wanted).ok())
+    }
+
+    /// The project, whoever asks.
     pub async fn project(&self, slug: &ProjectSlug) -> Result<Option<Project>, CatalogError> {
         let row: Option<Row> = sqlx::query_as(SELECT_ONE)
             .bind(slug.as_str())
@@ -174,21 +222,45 @@ impl Catalog {
         row.map(Project::try_from).transpose()
     }
 
-    /// Every project, by slug; at most [`MAX_RECORDS`].
+    /// Every project, by slug, whoever asks; at most [`MAX_RECORDS`].
     pub async fn projects(&self) -> Result<Vec<Project>, CatalogError> {
-        Ok(self.projects_page(None, MAX_RECORDS).await?.items)
-    }
-
-    /// At most `limit` projects whose slugs come after `after`, by slug.
-    pub async fn projects_page(&self, after: Option<&ProjectSlug>, limit: u32) -> Result<Page<Project>, CatalogError> {
-        let rows: Vec<Row> = sqlx::query_as(SELECT_PAGE)
-            .bind(after.map_or("", ProjectSlug::as_str))
-            .bind(limit.saturating_add(1))
+        let rows: Vec<Row> = sqlx::query_as("SELECT * FROM projects ORDER BY slug LIMIT ?")
+            .bind(MAX_RECORDS)
             .fetch_all(&self.pool)
             .await
             .map_err(sql("list projects"))?;
+        rows.into_iter().map(Project::try_from).collect()
+    }
+
+    /// At most `limit` of the projects that a caller may know of, by slug, those after `after`.
+    pub async fn projects_page(
+        &self,
+        scope: &Scope,
+        after: Option<&ProjectSlug>,
+        limit: u32,
+    ) -> Result<Page<Project>, CatalogError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT * FROM projects WHERE slug IN (SELECT value FROM json_each(?)) AND slug > ? ORDER BY slug LIMIT ?",
+        )
+        .bind(json_array(scope.known()))
+        .bind(after.map_or("", ProjectSlug::as_str))
+        .bind(limit.saturating_add(1))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list projects"))?;
         let projects = rows.into_iter().map(Project::try_from).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::of(projects, limit))
+    }
+
+    /// The projects whose payments a caller may ask for, by slug.
+    pub async fn projects_in(&self, scope: &Scope) -> Result<Vec<Project>, CatalogError> {
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT * FROM projects WHERE slug IN (SELECT value FROM json_each(?)) ORDER BY slug")
+                .bind(json_array(scope.projects()))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(sql("read the projects of a scope"))?;
+        rows.into_iter().map(Project::try_from).collect()
     }
 
     /// Changes a project. Its currency can change only while nothing was uploaded to it, because the amounts in the
@@ -238,5 +310,41 @@ impl Catalog {
         .map_err(failed())?;
         tx.commit().await.map_err(failed())?;
         Ok(project)
+    }
+}
+
+/// Slugs as a statement takes a list, whose length it does not know.
+pub(super) fn json_array<'a>(slugs: impl IntoIterator<Item = &'a ProjectSlug>) -> String {
+    Value::from(slugs.into_iter().map(ProjectSlug::as_str).collect::<Vec<_>>()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{access::Role, catalog::tests::with_projects};
+
+    fn slugs<const N: usize>(names: [&str; N]) -> Vec<ProjectSlug> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_scope_holds_what_is_within_reach_and_foreign_is_as_absent() {
+        let (_folder, catalog) = with_projects(&["a", "b", "c"]).await;
+        catalog.create_organisation("hill".parse().unwrap(), "Hill".to_owned()).await.unwrap();
+        sqlx::query("UPDATE projects SET organisation = 'hill' WHERE slug = 'b'").execute(&catalog.pool).await.unwrap();
+        let admin = Principal::admin("k");
+        let viewer = Principal { role: Role::Viewer, organisation: Some(OrganisationSlug::main()), ..admin.clone() };
+        let projects = async |principal: &Principal, wanted: &[ProjectSlug]| {
+            let scope = catalog.scope(principal, wanted).await.unwrap()?;
+            let listed = catalog.projects_page(&scope, None, 10).await.unwrap().items;
+            assert_eq!(catalog.projects_in(&scope).await.unwrap(), listed);
+            Some(listed.into_iter().map(|project| project.slug).collect::<Vec<_>>())
+        };
+        assert_eq!(projects(&admin, &[]).await, Some(slugs(["a", "b", "c"])));
+        assert_eq!(projects(&viewer, &[]).await, Some(slugs(["a", "c"])));
+        assert_eq!(projects(&viewer, &slugs(["c"])).await, Some(slugs(["c"])));
+        assert_eq!(projects(&viewer, &slugs(["a", "b"])).await, None);
+        assert_eq!(projects(&viewer, &slugs(["a", "nowhere"])).await, None);
+        assert_eq!(projects(&Principal { organisation: None, ..viewer }, &[]).await, Some(slugs([])));
     }
 }

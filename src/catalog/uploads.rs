@@ -9,9 +9,14 @@ use sqlx::{Sqlite, Transaction};
 use super::{
     Catalog, CatalogError, Page, RequestKey, UploadFacts, UploadFilter, UploadRecord, UploadStatus, from_micros,
     idempotency::{free_keys, insert_key},
-    pass, read, sql,
+    pass,
+    projects::json_array,
+    read, sql,
 };
-use crate::ids::{ChangeId, ProjectSlug, UploadId};
+use crate::{
+    access::Scope,
+    ids::{ChangeId, ProjectSlug, UploadId},
+};
 
 /// The most uploads on one page of a list.
 pub const MAX_PAGE: u32 = 200;
@@ -124,6 +129,7 @@ impl Catalog {
         tx.commit().await.map_err(failed())
     }
 
+    /// The upload, whoever asks.
     pub async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, CatalogError> {
         let row: Option<Row> = sqlx::query_as(SELECT_ONE)
             .bind(id.as_str())
@@ -188,28 +194,50 @@ impl Catalog {
         if done.rows_affected() == 0 { Err(CatalogError::UploadMissing(id.clone())) } else { Ok(()) }
     }
 
-    /// The first committed upload of exactly these bytes to exactly these projects.
+    /// The first committed upload of exactly these bytes to exactly these projects that the caller may see.
     pub async fn committed_upload_of(
         &self,
+        scope: &Scope,
         projects: &[ProjectSlug],
         sha256: &str,
     ) -> Result<Option<UploadRecord>, CatalogError> {
         let row: Option<Row> = sqlx::query_as(
             "SELECT * FROM (SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
-                 WHERE upload_id = id) AS projects FROM uploads WHERE sha256 = ? AND status = 'committed')
-             WHERE projects = ? ORDER BY id LIMIT 1",
+                 WHERE upload_id = id) AS projects FROM uploads WHERE sha256 = ?1 AND status = 'committed'
+                 AND (?3 IS NULL OR key_prefix IN (SELECT value FROM json_each(?3))))
+             WHERE projects = ?2 ORDER BY id LIMIT 1",
         )
         .bind(sha256)
         .bind(json_set(projects))
+        .bind(senders(scope))
         .fetch_optional(&self.pool)
         .await
         .map_err(sql("look an upload up by its bytes"))?;
-        row.map(UploadRecord::try_from).transpose()
+        let found = row.map(UploadRecord::try_from).transpose()?;
+        Ok(found.filter(|upload| scope.has_upload(&upload.projects, &upload.key_prefix)))
     }
 
-    /// Uploads that match, the newest first, at most `limit` (capped at [`MAX_PAGE`]), older than `before`.
+    /// Every upload, whoever asks, the newest first, at most `limit` (capped at [`MAX_PAGE`]), older than `before`.
+    pub async fn all_uploads(&self, before: Option<&UploadId>, limit: u32) -> Result<Page<UploadRecord>, CatalogError> {
+        let limit = limit.min(MAX_PAGE);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT *, (SELECT json_group_array(project ORDER BY project) FROM upload_projects
+                 WHERE upload_id = id) AS projects
+             FROM uploads WHERE (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2",
+        )
+        .bind(before.map(UploadId::as_str))
+        .bind(limit.saturating_add(1))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list uploads"))?;
+        let uploads = rows.into_iter().map(UploadRecord::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::of(uploads, limit))
+    }
+
+    /// Uploads of the scope that match, the newest first, at most `limit` (capped at [`MAX_PAGE`]), older than `before`.
     pub async fn uploads(
         &self,
+        scope: &Scope,
         filter: &UploadFilter,
         before: Option<&UploadId>,
         limit: u32,
@@ -225,6 +253,9 @@ impl Catalog {
                AND (?4 IS NULL OR dataset_name = ?4)
                AND (?5 IS NULL OR received_at >= ?5)
                AND (?6 IS NULL OR received_at < ?6)
+               AND NOT EXISTS (SELECT 1 FROM upload_projects WHERE upload_id = id
+                               AND project NOT IN (SELECT value FROM json_each(?8)))
+               AND (?9 IS NULL OR key_prefix IN (SELECT value FROM json_each(?9)))
              ORDER BY id DESC LIMIT ?7",
         )
         .bind(before.map(UploadId::as_str))
@@ -234,6 +265,8 @@ impl Catalog {
         .bind(filter.from.map(|at| at.timestamp_micros()))
         .bind(filter.to.map(|at| at.timestamp_micros()))
         .bind(limit.saturating_add(1))
+        .bind(json_array(scope.owned()))
+        .bind(senders(scope))
         .fetch_all(&self.pool)
         .await
         .map_err(sql("list uploads"))?;
@@ -341,6 +374,11 @@ fn json_set(projects: &[ProjectSlug]) -> String {
     Value::from(set.into_iter().collect::<Vec<_>>()).to_string()
 }
 
+/// The keys whose uploads alone a caller may see, as a statement takes a list.
+fn senders(scope: &Scope) -> Option<String> {
+    scope.senders().map(|senders| Value::from(senders.iter().map(String::as_str).collect::<Vec<_>>()).to_string())
+}
+
 /// `SQLite`'s integers are signed; sizes and versions stay far below the difference.
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -351,7 +389,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{ProjectChange, now, tests::with_projects};
+    use crate::{
+        access::{Principal, Role},
+        catalog::{ProjectChange, now, tests::with_projects},
+        ids::OrganisationSlug,
+    };
 
     fn slug(text: &str) -> ProjectSlug {
         text.parse().unwrap()
@@ -367,6 +409,44 @@ mod tests {
         record.sha256 = sha256.to_owned();
         record.report = json!({"counts": {"read": 2}});
         record
+    }
+
+    /// An administrator's.
+    async fn scope(catalog: &Catalog) -> Scope {
+        catalog.scope(&Principal::admin("k"), &[]).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn uploads_are_listed_and_repeated_within_the_scope_alone() {
+        let (_folder, catalog) = catalog().await;
+        catalog.create_organisation("hill".parse().unwrap(), "Hill".to_owned()).await.unwrap();
+        sqlx::query("UPDATE projects SET organisation = 'hill' WHERE slug = 'b'").execute(&catalog.pool).await.unwrap();
+        let mut ids = Vec::new();
+        for (projects, key) in [(&["a"][..], "old"), (&["a"], "another"), (&["b"], "old"), (&["a", "b"], "old")] {
+            let record = UploadRecord { key_prefix: key.to_owned(), ..upload(projects, "5a") };
+            catalog.insert_upload(&record).await.unwrap();
+            catalog.set_upload_committed(&record.id, ids.len() as u64, now(), &json!({})).await.unwrap();
+            ids.insert(0, record.id);
+        }
+        let of_main = |role| Principal {
+            role,
+            organisation: Some(OrganisationSlug::main()),
+            earlier_keys: vec!["old".to_owned()],
+            ..Principal::admin("new")
+        };
+        let seen = async |principal: &Principal| {
+            let scope = catalog.scope(principal, &[]).await.unwrap().unwrap();
+            let uploads = catalog.uploads(&scope, &UploadFilter::default(), None, 10).await.unwrap().items;
+            let again = catalog.committed_upload_of(&scope, &[slug("a")], "5a").await.unwrap().map(|upload| upload.id);
+            let foreign = catalog.committed_upload_of(&scope, &[slug("b")], "5a").await.unwrap();
+            (uploads.into_iter().map(|upload| upload.id).collect::<Vec<_>>(), again, foreign.map(|upload| upload.id))
+        };
+        let first = Some(ids[3].clone());
+        assert_eq!(seen(&Principal::admin("k")).await, (ids.clone(), first.clone(), Some(ids[1].clone())));
+        assert_eq!(seen(&of_main(Role::Manager)).await, (ids[2..].to_vec(), first.clone(), None));
+        assert_eq!(seen(&of_main(Role::Uploader)).await, (vec![ids[3].clone()], first, None));
+        let another = Principal { earlier_keys: Vec::new(), ..of_main(Role::Uploader) };
+        assert_eq!(seen(&another).await, (Vec::new(), None, None));
     }
 
     #[tokio::test]
@@ -390,9 +470,10 @@ mod tests {
         let (_folder, catalog) = catalog().await;
         let record = upload(&["a"], "5a");
         catalog.insert_upload(&record).await.unwrap();
+        let scope = scope(&catalog).await;
         let find = async |projects: &[&str]| {
             let projects: Vec<_> = projects.iter().map(|name| slug(name)).collect();
-            catalog.committed_upload_of(&projects, "5a").await.unwrap().map(|found| found.id)
+            catalog.committed_upload_of(&scope, &projects, "5a").await.unwrap().map(|found| found.id)
         };
         assert_eq!(find(&["a"]).await, None);
         catalog.set_upload_committed(&record.id, 1, now(), &json!({})).await.unwrap();
@@ -411,20 +492,21 @@ mod tests {
             ids.push(record.id);
         }
         ids.reverse();
-        let filter = UploadFilter::default();
-        let first = catalog.uploads(&filter, None, 3).await.unwrap();
+        let (filter, scope) = (UploadFilter::default(), scope(&catalog).await);
+        let first = catalog.uploads(&scope, &filter, None, 3).await.unwrap();
         assert!(first.more);
-        let second = catalog.uploads(&filter, first.items.last().map(|last| &last.id), 3).await.unwrap();
+        let second = catalog.uploads(&scope, &filter, first.items.last().map(|last| &last.id), 3).await.unwrap();
         assert!(!second.more);
+        assert_eq!(catalog.all_uploads(None, 3).await.unwrap(), first);
         let seen: Vec<_> = first.items.into_iter().chain(second.items).map(|record| record.id).collect();
         assert_eq!(seen, ids);
 
         let of_b = UploadFilter { project: Some(slug("b")), ..UploadFilter::default() };
-        assert_eq!(catalog.uploads(&of_b, None, 10).await.unwrap().items.len(), 1);
+        assert_eq!(catalog.uploads(&scope, &of_b, None, 10).await.unwrap().items.len(), 1);
         let committed = UploadFilter { status: Some(UploadStatus::Committed), ..UploadFilter::default() };
-        assert!(catalog.uploads(&committed, None, 10).await.unwrap().items.is_empty());
+        assert!(catalog.uploads(&scope, &committed, None, 10).await.unwrap().items.is_empty());
         let later = UploadFilter { from: Some(now()), ..UploadFilter::default() };
-        assert!(catalog.uploads(&later, None, 10).await.unwrap().items.is_empty());
+        assert!(catalog.uploads(&scope, &later, None, 10).await.unwrap().items.is_empty());
         assert_eq!(catalog.unfinished_uploads().await.unwrap().len(), 5);
     }
 

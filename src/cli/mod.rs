@@ -5,6 +5,7 @@ mod client;
 mod ingest;
 mod keys;
 mod lake;
+mod orgs;
 mod output;
 mod progress;
 mod projects;
@@ -51,12 +52,19 @@ enum Action {
     Serve(ServerFlags),
     /// Serve a fresh data folder with sample projects, and say what to try.
     Demo(ServerFlags),
-    /// Make, list and revoke API keys, with or without a running server.
+    /// Make, list, rotate and revoke API keys, with or without a running server.
     Keys {
         #[command(flatten)]
         data: DataFlags,
         #[command(subcommand)]
         action: keys::Action,
+    },
+    /// Make, list and rename organisations, with or without a running server.
+    Orgs {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: orgs::Action,
     },
     /// Make and list projects, with or without a running server.
     Projects {
@@ -140,6 +148,12 @@ impl Action {
                 None => Ok(()),
             },
             Self::Keys { data, action } => {
+                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                action.run(&catalog, json).await?;
+                catalog.close().await;
+                Ok(())
+            }
+            Self::Orgs { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
                 action.run(&catalog, json).await?;
                 catalog.close().await;

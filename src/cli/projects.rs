@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{
     Failure,
+    orgs::named_by_flag,
     output::{say, say_json, say_table},
 };
 use crate::{
@@ -32,6 +33,9 @@ pub(super) enum Action {
         /// An ISO 3166-1 code of two letters, such as KE.
         #[arg(long)]
         country: String,
+        /// Whose it is. Needed where there are several organisations.
+        #[arg(long, value_name = "SLUG")]
+        organisation: Option<String>,
     },
     /// List all projects.
     List,
@@ -45,7 +49,7 @@ impl Action {
 
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
-            Self::Create { slug, name, kind, currency, time_zone, country } => {
+            Self::Create { slug, name, kind, currency, time_zone, country, organisation } => {
                 let text = ProjectText {
                     slug: Some(slug),
                     name: Some(name),
@@ -53,6 +57,7 @@ impl Action {
                     currency: Some(currency),
                     time_zone: Some(time_zone),
                     country: Some(country),
+                    organisation,
                 };
                 let new = text.into_new().map_err(|errors| {
                     let head = Failure::new(ErrorKind::Invalid, "the project cannot be made as described");
@@ -60,7 +65,7 @@ impl Action {
                         failure.with_line(format!("--{}: {}", error.field.replace('_', "-"), error.message))
                     })
                 })?;
-                let project = catalog.create_project(new).await?;
+                let project = catalog.create_project(new).await.map_err(named_by_flag)?;
                 if json { say_json(&project) } else { say(project.slug.as_str()) }
             }
             Self::List => {
@@ -77,6 +82,7 @@ fn list(projects: &[Project]) -> Result<(), Failure> {
         .map(|project| {
             [
                 project.slug.to_string(),
+                project.organisation.to_string(),
                 project.name.clone(),
                 project.kind.to_string(),
                 project.currency.to_string(),
@@ -85,5 +91,5 @@ fn list(projects: &[Project]) -> Result<(), Failure> {
             ]
         })
         .collect();
-    say_table(["SLUG", "NAME", "KIND", "CURRENCY", "TIME ZONE", "COUNTRY"], &rows)
+    say_table(["SLUG", "ORGANISATION", "NAME", "KIND", "CURRENCY", "TIME ZONE", "COUNTRY"], &rows)
 }

@@ -15,7 +15,7 @@ use utoipa::{
 };
 
 use crate::{
-    catalog::{OnError, Project, UploadRecord, UploadStatus},
+    catalog::{ApiKey, OnError, Organisation, Project, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     payments::{
         definition::{ColumnDefinition, Format},
@@ -54,6 +54,41 @@ pub(super) struct ProjectList {
     /// The `cursor` of the next page; null on the last.
     #[schema(required)]
     pub(super) next_cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct OrganisationList {
+    pub(super) organisations: Vec<Organisation>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    pub(super) next_cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyList {
+    pub(super) keys: Vec<ApiKey>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    pub(super) next_cursor: Option<String>,
+}
+
+/// A key that was just made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MadeKey {
+    /// The whole text to send. It is never told again.
+    pub(super) secret: String,
+    pub(super) key: ApiKey,
+}
+
+/// A key that was rotated.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RotatedKey {
+    /// The whole text to send. It is never told again.
+    pub(super) secret: String,
+    /// The new key.
+    pub(super) key: ApiKey,
+    /// The old key as it is now.
+    pub(super) replaced: ApiKey,
 }
 
 /// An upload: its record, and what its report says.

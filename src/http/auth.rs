@@ -1,25 +1,31 @@
-//! Extractors that are the permission: a handler that takes `Admin` cannot be reached without an administrator's key.
+//! Extractors that are the permission: a handler that takes `Admin` cannot be reached without an administrator's key. Those
+//! that are about one thing that the path names are in `found.rs`.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 
 use super::{AppState, Problem, middleware::KeyOfRequest, problem_types::Raises};
 use crate::{
-    access::{Principal, Role},
+    access::{Permission, Principal, Role, Scope},
+    catalog::{Catalog, CatalogError},
     error::ErrorKind,
+    ids::ProjectSlug,
 };
 
+/// How long a body may go on coming under a key that was revoked.
+const KEY_CHECK_EVERY: Duration = Duration::from_secs(1);
+
 /// Anybody with a key that holds.
-pub struct Caller(pub Principal);
-
-/// The holder of an administrator's key.
-pub struct Admin(pub Principal);
-
-/// Whoever may read the operational counters: the holder of an administrator's key, or anybody where `http.metrics_open`
-/// says so.
-pub struct Monitor;
+pub struct Caller(Principal);
 
 impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
@@ -34,25 +40,9 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-impl FromRequestParts<AppState> for Admin {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let Caller(principal) = Caller::from_request_parts(parts, state).await?;
-        match principal.role {
-            Role::Admin => Ok(Self(principal)),
-        }
-    }
-}
-
-impl FromRequestParts<AppState> for Monitor {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        if state.config.http.metrics_open {
-            return Ok(Self);
-        }
-        Admin::from_request_parts(parts, state).await.map(|Admin(_)| Self)
+impl Caller {
+    pub fn principal(&self) -> &Principal {
+        &self.0
     }
 }
 
@@ -62,9 +52,69 @@ impl Raises for Caller {
     }
 }
 
-impl Raises for Admin {
-    fn codes() -> Vec<&'static str> {
-        Caller::codes()
+/// Extractors that ask for a role, whatever the request is about.
+macro_rules! holders_of {
+    ($($(#[$about:meta])* $name:ident: $permission:ident;)+) => {$(
+        $(#[$about])*
+        pub struct $name(Principal);
+
+        impl FromRequestParts<AppState> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+                let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+                permit(&principal, Permission::$permission)?;
+                Ok(Self(principal))
+            }
+        }
+
+        impl $name {
+            pub fn principal(&self) -> &Principal {
+                &self.0
+            }
+
+            /// What the request may see, narrowed to projects that it names; everything that the key may see where it names
+            /// none. A project that is absent and one that is foreign answer the same.
+            pub async fn scope(&self, catalog: &Catalog, named: &[ProjectSlug]) -> Result<Scope, Problem> {
+                catalog.scope(&self.0, named).await?.ok_or_else(Problem::no_project)
+            }
+        }
+
+        impl Raises for $name {
+            fn codes() -> Vec<&'static str> {
+                [Caller::codes(), vec!["forbidden"]].concat()
+            }
+        }
+    )+};
+}
+
+holders_of! {
+    /// The holder of an administrator's key.
+    Admin: RunServer;
+    /// Who has an organisation's projects and keys in hand; an administrator has those of all.
+    OrganisationManager: Manage;
+    /// Who may upload: to which projects, its scope says.
+    Uploader: Upload;
+    /// Who may see uploads: which, its scope says.
+    UploadReader: ReadUploads;
+    /// Who may see projects: which, its scope says.
+    ProjectReader: ReadProjects;
+    /// Who may ask for figures: of what, its scope says.
+    MetricReader: ReadMetrics;
+}
+
+/// Whoever may read the operational counters: the holder of an administrator's key, or anybody where `http.metrics_open`
+/// says so.
+pub struct Monitor;
+
+impl FromRequestParts<AppState> for Monitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        if state.config.http.metrics_open {
+            return Ok(Self);
+        }
+        Admin::from_request_parts(parts, state).await.map(|_| Self)
     }
 }
 
@@ -72,6 +122,21 @@ impl Raises for Monitor {
     fn codes() -> Vec<&'static str> {
         Admin::codes()
     }
+}
+
+/// Whether a role is enough for what the caller may know of; else the problem that names the roles that are.
+pub(super) fn permit(principal: &Principal, permission: Permission) -> Result<(), Problem> {
+    if principal.role.may(permission) {
+        return Ok(());
+    }
+    Err(forbidden(principal.role, permission.roles()))
+}
+
+/// The role of a key is too small for something that its holder may know of.
+pub(super) fn forbidden(role: Role, needed: &[Role]) -> Problem {
+    let needed: Vec<&str> = needed.iter().map(|role| role.as_str()).collect();
+    let detail = format!("the role of this key is {role}, and this needs {}", needed.join(" or "));
+    Problem::new(ErrorKind::Forbidden, "forbidden", detail).with("role", role.as_str()).with("needed", needed)
 }
 
 /// The token of the one `Authorization: Bearer` header.
@@ -85,8 +150,60 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// One answer for no key, a wrong one and a revoked one: which it was is nobody's business who holds none.
-fn unauthenticated() -> Problem {
+/// One answer for no key, a wrong one, a revoked one and one that expired: which it was is nobody's business who holds none.
+pub(super) fn unauthenticated() -> Problem {
     let detail = "send a key that holds as Authorization: Bearer wl_…; `wattlake keys create` makes one";
     Problem::new(ErrorKind::Unauthenticated, "unauthenticated", detail)
+}
+
+/// Why a body is not taken to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeyInterrupts {
+    #[error("the key of the request was revoked, or expired, while its body came")]
+    Ended,
+    #[error("whether the key still holds")]
+    Unknown(#[source] CatalogError),
+}
+
+/// The bytes of a body, as long as the key of its request holds. It is asked for again at the end, so that nothing lands
+/// under a key that was revoked meanwhile, and every second before.
+pub(super) fn while_key_holds(
+    catalog: &Catalog,
+    key_prefix: &str,
+    body: impl Stream<Item = io::Result<Bytes>>,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((Box::pin(body), Instant::now()), move |(mut body, mut asked_at)| async move {
+        let chunk = body.next().await.transpose()?;
+        if chunk.is_none() || asked_at.elapsed() >= KEY_CHECK_EVERY {
+            let holds = catalog.key_holds(key_prefix).await;
+            if !holds.map_err(|error| io::Error::other(KeyInterrupts::Unknown(error)))? {
+                return Err(io::Error::other(KeyInterrupts::Ended));
+            }
+            asked_at = Instant::now();
+        }
+        Ok(chunk.map(|chunk| (chunk, (body, asked_at))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::catalog::KeyTerms;
+
+    #[tokio::test]
+    async fn a_body_ends_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        let key = catalog.create_key(KeyTerms::of_admin("k")).await.unwrap().key;
+        let body = || stream::iter([Ok(Bytes::from_static(b"a")), Ok(Bytes::from_static(b"b"))]);
+        let whole: Vec<Bytes> = while_key_holds(&catalog, &key.prefix, body()).try_collect().await.unwrap();
+        assert_eq!(whole.concat(), b"ab");
+        catalog.revoke_key(&key.prefix).await.unwrap();
+        let read = while_key_holds(&catalog, &key.prefix, body()).collect::<Vec<_>>().await;
+        assert!(read[..2].iter().all(Result::is_ok) && read.len() == 3, "{read:?}");
+        let error = read[2].as_ref().unwrap_err().get_ref().and_then(|error| error.downcast_ref());
+        assert!(matches!(error, Some(KeyInterrupts::Ended)));
+    }
 }

@@ -12,7 +12,7 @@ use axum::{
 use chrono::Utc;
 
 use super::{
-    AppState, Caller, NoParameters, Parameters, PathName, Problem,
+    AppState, MetricReader, NoParameters, Parameters, PathName, Problem,
     answers::MetricList,
     etag::{self, IfNoneMatch, NotModified},
     invalid_parameter,
@@ -21,8 +21,6 @@ use super::{
     problem_types::{Raises, Refused},
 };
 use crate::{
-    access::{Principal, Scope},
-    catalog::Project,
     error::ErrorKind,
     ids::ProjectSlug,
     lake::Finding,
@@ -35,9 +33,9 @@ use crate::{
 /// What there is to ask for, with definitions, parameters and units.
 #[utoipa::path(
     get, path = "/v1/metrics", tag = "metrics",
-    responses((status = 200, description = "All of them.", body = MetricList), Refused<(Caller, NoParameters)>)
+    responses((status = 200, description = "All of them.", body = MetricList), Refused<(MetricReader, NoParameters)>)
 )]
-pub(super) async fn list_metrics(_: Caller, State(state): State<AppState>, _: NoParameters) -> Response {
+pub(super) async fn list_metrics(_: MetricReader, State(state): State<AppState>, _: NoParameters) -> Response {
     let metrics: Vec<&MetricInfo> = state.metrics.iter().map(|metric| &metric.info).collect();
     Json(MetricList { metrics }).into_response()
 }
@@ -58,10 +56,10 @@ impl Raises for Question {
 #[utoipa::path(
     get, path = "/v1/metrics/{name}", tag = "metrics",
     params(("name" = String, Path, description = "The name of a metric."), MetricParameters, IfNoneMatch),
-    responses(Figures, NotModified, Refused<(Caller, PathName<String>, Parameters, Question)>)
+    responses(Figures, NotModified, Refused<(MetricReader, PathName<String>, Parameters, Question)>)
 )]
 pub(super) async fn get_metric(
-    Caller(principal): Caller,
+    reader: MetricReader,
     State(state): State<AppState>,
     PathName(name): PathName<String>,
     parameters: Parameters,
@@ -69,7 +67,7 @@ pub(super) async fn get_metric(
 ) -> Result<Response, Problem> {
     let Some(metric) = state.metrics.get(&name) else { return Err(unknown_metric(&state, &name)) };
     let asked = state.counters.question(metric.name());
-    let answer = ask(&state, &principal, metric, parameters, &headers, &asked).await;
+    let answer = ask(&state, &reader, metric, parameters, &headers, &asked).await;
     asked.ended(match &answer {
         Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => "not_modified",
         Ok(_) => "answered",
@@ -80,7 +78,7 @@ pub(super) async fn get_metric(
 
 async fn ask(
     state: &AppState,
-    principal: &Principal,
+    reader: &MetricReader,
     metric: &Arc<Metric>,
     mut parameters: Parameters,
     headers: &HeaderMap,
@@ -98,10 +96,8 @@ async fn ask(
     })?;
     let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
 
-    let projects = state.catalog.projects().await?;
-    let scope = scope_of(principal, &projects, &request)?;
-    let facts: Vec<ProjectFacts> =
-        projects.iter().filter(|project| scope.contains(&project.slug)).map(ProjectFacts::from).collect();
+    let scope = reader.scope(&state.catalog, &request.projects).await?;
+    let facts: Vec<ProjectFacts> = state.catalog.projects_in(&scope).await?.iter().map(ProjectFacts::from).collect();
     let uploads = if metric.reads_uploads() {
         state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
     } else {
@@ -131,12 +127,6 @@ async fn ask(
         response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
     }
     Ok(response)
-}
-
-/// What `principal` may see of what the request asks for. An absent project and a foreign one answer the same.
-fn scope_of(principal: &Principal, projects: &[Project], request: &MetricRequest) -> Result<Scope, Problem> {
-    let existing: BTreeSet<_> = projects.iter().map(|project| project.slug.clone()).collect();
-    Scope::of(principal, existing, &request.projects).map_err(|_| Problem::no_project())
 }
 
 /// Caches may keep an answer, for the holder of this key alone, and ask each time whether it still holds.

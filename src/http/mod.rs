@@ -7,14 +7,18 @@ mod connection;
 mod declared;
 mod etag;
 mod extract;
+mod fields;
+mod found;
 mod health;
 mod idempotency;
+mod keys;
 mod linger;
 mod metric_paths;
 mod metrics;
 mod middleware;
 mod monitoring;
 mod openapi;
+mod organisations;
 mod outcome;
 mod page;
 pub mod problem;
@@ -36,7 +40,7 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use auth::{Admin, Caller, Monitor};
+pub use auth::{Admin, Caller, MetricReader, Monitor, OrganisationManager, ProjectReader, UploadReader, Uploader};
 pub use body::{SlowBody, slow_body_in};
 pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
@@ -83,6 +87,11 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(health::get_readiness))
         .routes(routes!(monitoring::get_counters))
         .routes(routes!(openapi::get_openapi))
+        .routes(routes!(organisations::list_organisations, organisations::create_organisation))
+        .routes(routes!(organisations::get_organisation, organisations::update_organisation))
+        .routes(routes!(keys::list_keys, keys::create_key))
+        .routes(routes!(keys::revoke_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(projects::list_projects, projects::create_project))
         .routes(routes!(projects::get_project, projects::update_project))
         .routes(routes!(uploads::get_upload))

@@ -46,7 +46,9 @@ are weak then. A path that is not here answers 404 `unknown_route`, and a method
 `wrong_method`, with an `Allow` header. A request that is not HTTP, and one whose headers are larger than \
 `http.max_header_bytes` (431), are answered without a body before they reach the API.";
 
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 7] = [
+    ("organisations", "Whom projects and keys belong to."),
+    ("keys", "Who may do what."),
     ("projects", "What a payment belongs to."),
     ("uploads", "Files of payments, and what became of them."),
     ("metrics", "Exact figures over all that a key may see."),
@@ -156,7 +158,9 @@ fn add_components(components: &mut Components) {
     add_schema::<AnswerColumn>(components);
     add_schema::<AnswerWarning>(components);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("wl_…");
-    let about = "A key that `wattlake keys create` made. Today every key is an administrator's.";
+    let about = "A key that `POST /v1/keys` or `wattlake keys create` made. Its role says what it may do, and its organisation \
+                 what it may see; everything else is as if it were not there. What needs a greater role answers 403 \
+                 `forbidden`, where the key may know of it.";
     let scheme = SecurityScheme::Http(bearer.description(Some(about)).build());
     components.add_security_scheme(KEY, scheme);
     let about = "The id of the request, which is in the server's log: the caller's own where it is 1 to 64 of a-z, A-Z, 0-9, \

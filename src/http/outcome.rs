@@ -1,5 +1,7 @@
 //! What a file is answered with, once it is checked: that it landed, that it came before, what a dry run found, or all that
-//! is wrong with it.
+//! is wrong with it; and what else an upload can come to.
+
+use std::io;
 
 use axum::{
     Json,
@@ -10,9 +12,18 @@ use serde_json::{Value, json};
 
 use super::{
     Problem,
+    auth::{KeyInterrupts, unauthenticated},
+    invalid_parameter,
+    receive::AfterFile,
+    unreadable_body,
     uploads::{rejected_rows_link, upload_json},
+    withdraw::no_uploads,
 };
-use crate::{catalog::UploadRecord, error::ErrorKind, ingest::Outcome};
+use crate::{
+    catalog::UploadRecord,
+    error::ErrorKind,
+    ingest::{IngestError, Outcome},
+};
 
 /// # Errors
 /// The file is refused for its content.
@@ -68,4 +79,46 @@ fn rejected(record: &UploadRecord, dry_run: bool) -> Problem {
             .with("rejected_rows", rejected_rows_link(record));
     }
     problem
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match &error {
+            IngestError::TooLarge { .. } | IngestError::UnpacksTooLarge(_) => {
+                Self::failure(error.kind(), "file_too_large", &error)
+            }
+            IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
+            IngestError::Interrupted(source) => interrupted(source),
+            IngestError::CurrencyChanged => Self::failure(error.kind(), "currency_changed", &error),
+            IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
+            IngestError::KeyInFlight => Self::failure(error.kind(), "idempotency_key_in_flight", &error),
+            IngestError::KeyReused => Self::failure(error.kind(), "idempotency_key_reused", &error),
+            IngestError::NoUploads(ids) => no_uploads(ids.iter().map(ToString::to_string).collect()),
+            IngestError::WrongStatus { uploads, .. } => {
+                let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
+                Self::failure(error.kind(), "upload_status", &error).with("uploads", ids)
+            }
+            IngestError::NotDeleted { upload, .. } => {
+                Self::failure(error.kind(), "upload_status", &error).with("uploads", vec![upload.as_str()])
+            }
+            _ => Self::failure(error.kind(), "upload", &error),
+        }
+    }
+}
+
+/// Why a body did not come to its end.
+fn interrupted(source: &io::Error) -> Problem {
+    let inner = source.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref()) {
+        Some(late @ AfterFile::Part(name)) => return invalid_parameter(name, late.to_string()),
+        Some(late @ AfterFile::TooLong) => {
+            return Problem::new(ErrorKind::TooLarge, "form_too_large", late.to_string());
+        }
+        None => {}
+    }
+    match inner.and_then(|inner| inner.downcast_ref()) {
+        Some(KeyInterrupts::Ended) => unauthenticated(),
+        Some(KeyInterrupts::Unknown(error)) => Problem::failure(error.kind(), "catalog", error),
+        None => unreadable_body(source),
+    }
 }

@@ -8,7 +8,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::problem_types::{self, MEDIA_TYPE};
-use crate::{catalog::CatalogError, error::ErrorKind};
+use crate::{catalog::CatalogError, error::ErrorKind, ids::OrganisationSlug};
 
 /// An error answer. `code` is stable and becomes the problem's `type`; `detail` is for people, and fit for outsiders.
 #[derive(Debug)]
@@ -104,6 +104,13 @@ impl Problem {
             "there is no such project, or none that this key may see; GET /v1/projects lists those that it may";
         Self::new(ErrorKind::NotFound, "not_found", detail).with("parameter", "project")
     }
+
+    /// The same for an organisation that a body names.
+    #[must_use]
+    pub fn no_organisation() -> Self {
+        let detail = "there is no such organisation, or none that this key may see; GET /v1/organisations lists those that it may";
+        Self::new(ErrorKind::NotFound, "not_found", detail).with("parameter", "organisation")
+    }
 }
 
 /// An error and its sources, on one line.
@@ -121,6 +128,15 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let code = match &error {
+            CatalogError::OrganisationMissing(_) => return Self::no_organisation(),
+            CatalogError::OrganisationNeeded(slugs) => {
+                let slugs: Vec<&str> = slugs.iter().map(OrganisationSlug::as_str).collect();
+                let detail = format!("{error}: organisation is one of {}", slugs.join(", "));
+                return Self::new(error.kind(), "organisation_needed", detail).with("allowed", slugs);
+            }
+            CatalogError::OrganisationExists(_) => "organisation_exists",
+            CatalogError::KeyEnded { .. } => "key_ended",
+            CatalogError::AdminOfOrganisation => "invalid_key",
             CatalogError::ProjectExists(_) => "project_exists",
             CatalogError::CurrencyFixed(_) => "currency_fixed",
             CatalogError::TooMany { .. } => "limit_reached",

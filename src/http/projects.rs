@@ -1,36 +1,38 @@
 //! `/v1/projects`.
 
+use std::slice;
+
 use axum::{
     Json,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
-    Admin, AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, PathName, Problem,
+    AppState, JsonObject, NoParameters, OrganisationManager, PageRequest, Parameters, Problem, ProjectReader,
     answers::ProjectList,
+    fields::wrong_fields,
+    found::{ProjectManager, ProjectViewer},
+    keys::organisation_for,
     next_cursor,
     problem_types::{Raises, Refused},
     requests::{NewProjectFields, ProjectChangeFields},
 };
 use crate::{
-    access::Role,
-    catalog::{FieldError, Project, ProjectText},
+    catalog::{CatalogError, FieldError, Project, ProjectText},
     error::ErrorKind,
     ids::ProjectSlug,
     nearest::nearest,
 };
-
-/// The most faults of one body that are listed.
-const MAX_FAULTS: usize = 20;
 
 /// What making a project can come to.
 struct Creation;
 
 impl Raises for Creation {
     fn codes() -> Vec<&'static str> {
-        vec!["invalid_project", "project_exists", "limit_reached", "storage_full"]
+        let request = ["invalid_project", "not_found", "organisation_needed"];
+        [&request[..], &["project_exists", "slug_taken", "limit_reached", "storage_full"]].concat()
     }
 }
 
@@ -44,26 +46,41 @@ impl Raises for Change {
 }
 
 /// Make a project
+///
+/// Of the manager's own organisation; an administrator names any, or none where there is one only.
 #[utoipa::path(
     post, path = "/v1/projects", tag = "projects",
     request_body = NewProjectFields,
     responses(
         (status = 201, description = "The project.", body = Project,
             headers(("Location" = String, description = "Where it is."))),
-        Refused<(Admin, NoParameters, JsonObject, Creation)>
+        Refused<(OrganisationManager, NoParameters, JsonObject, Creation)>
     )
 )]
 pub(super) async fn create_project(
-    _: Admin,
+    manager: OrganisationManager,
     State(state): State<AppState>,
     _: NoParameters,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Project>), Problem> {
     let (text, faults) = read_fields(body);
-    let new = checked(faults, text.into_new())?;
-    let project = state.catalog.create_project(new).await?;
+    let mut new = checked(faults, text.into_new())?;
+    new.organisation = organisation_for(manager.principal(), new.organisation)?;
+    let project = match state.catalog.create_project(new).await {
+        Err(CatalogError::ProjectExists(slug)) => return Err(taken(&state, &manager, slug).await),
+        other => other?,
+    };
     let location = format!("/v1/projects/{}", project.slug);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
+}
+
+/// The slug is another project's: one that the caller may know of, or one that is nobody's business here.
+async fn taken(state: &AppState, manager: &OrganisationManager, slug: ProjectSlug) -> Problem {
+    match state.catalog.scope(manager.principal(), slice::from_ref(&slug)).await {
+        Ok(Some(_)) => CatalogError::ProjectExists(slug).into(),
+        Ok(None) => Problem::new(ErrorKind::Conflict, "slug_taken", "this slug is taken; choose another"),
+        Err(error) => error.into(),
+    }
 }
 
 /// List projects
@@ -72,18 +89,17 @@ pub(super) async fn create_project(
 #[utoipa::path(
     get, path = "/v1/projects", tag = "projects",
     params(PageRequest<ProjectSlug>),
-    responses((status = 200, description = "A page of them.", body = ProjectList), Refused<(Caller, Parameters)>)
+    responses((status = 200, description = "A page of them.", body = ProjectList), Refused<(ProjectReader, Parameters)>)
 )]
 pub(super) async fn list_projects(
-    Caller(principal): Caller,
+    reader: ProjectReader,
     State(state): State<AppState>,
     mut parameters: Parameters,
 ) -> Result<Json<ProjectList>, Problem> {
     let page = PageRequest::<ProjectSlug>::take(&mut parameters)?;
     parameters.finish()?;
-    let page = match principal.role {
-        Role::Admin => state.catalog.projects_page(page.after.as_ref(), page.limit).await?,
-    };
+    let scope = reader.scope(&state.catalog, &[]).await?;
+    let page = state.catalog.projects_page(&scope, page.after.as_ref(), page.limit).await?;
     let next = next_cursor(&page, |project| project.slug.clone());
     Ok(Json(ProjectList { projects: page.items, next_cursor: next }))
 }
@@ -94,43 +110,35 @@ pub(super) async fn list_projects(
     params(("slug" = ProjectSlug, Path)),
     responses(
         (status = 200, description = "The project.", body = Project),
-        Refused<(Caller, PathName<ProjectSlug>, NoParameters)>
+        Refused<(ProjectViewer, NoParameters)>
     )
 )]
-pub(super) async fn get_project(
-    Caller(principal): Caller,
-    State(state): State<AppState>,
-    PathName(slug): PathName<ProjectSlug>,
-    _: NoParameters,
-) -> Result<Json<Project>, Problem> {
-    let project = match principal.role {
-        Role::Admin => state.catalog.project(&slug).await?,
-    };
-    project.map(Json).ok_or_else(Problem::not_found)
+pub(super) async fn get_project(found: ProjectViewer, _: NoParameters) -> Json<Project> {
+    Json(found.project)
 }
 
 /// Change a project
 ///
-/// The fields that are there change, the others stay. The slug never changes, the currency not once there are uploads.
+/// The fields that are there change, the others stay. Slug and organisation never change, the currency not once there are
+/// uploads.
 #[utoipa::path(
     patch, path = "/v1/projects/{slug}", tag = "projects",
     params(("slug" = ProjectSlug, Path)),
     request_body = ProjectChangeFields,
     responses(
         (status = 200, description = "The project as it is now.", body = Project),
-        Refused<(Admin, PathName<ProjectSlug>, NoParameters, JsonObject, Change)>
+        Refused<(ProjectManager, NoParameters, JsonObject, Change)>
     )
 )]
 pub(super) async fn update_project(
-    _: Admin,
+    found: ProjectManager,
     State(state): State<AppState>,
-    PathName(slug): PathName<ProjectSlug>,
     _: NoParameters,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Project>, Problem> {
     let (text, faults) = read_fields(body);
     let change = checked(faults, text.into_change())?;
-    Ok(Json(state.catalog.update_project(&slug, change).await?))
+    Ok(Json(state.catalog.update_project(&found.project.slug, change).await?))
 }
 
 /// Sorts a body into the fields of a project; what is unknown or not a text is a fault.
@@ -171,11 +179,5 @@ fn checked<T>(mut faults: Vec<FieldError>, value: Result<T, Vec<FieldError>>) ->
             faults.push(error);
         }
     }
-    faults.truncate(MAX_FAULTS);
-    let names: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
-    let detail = match faults.as_slice() {
-        [one] => format!("{}: {}", one.field, one.message),
-        _ => format!("{} fields are wrong: {}", faults.len(), names.join(", ")),
-    };
-    Err(Problem::new(ErrorKind::Invalid, "invalid_project", detail).with("errors", json!(faults)))
+    Err(wrong_fields("invalid_project", faults))
 }

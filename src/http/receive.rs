@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io,
     pin::Pin,
+    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,8 +22,9 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Admin, AppState, Parameters, Problem,
+    AppState, Parameters, Problem, Uploader,
     answers::Received,
+    auth::while_key_holds,
     declared::Declared,
     idempotency::{self, IdempotencyHeader},
     invalid_parameter,
@@ -30,9 +32,9 @@ use super::{
     problem_types::{Raises, Refused},
     requests::{ContentEncoding, UploadForm, UploadQuery, UploadQueryOrForm},
     unreadable_body,
-    withdraw::no_uploads,
 };
 use crate::{
+    access::Scope,
     catalog::{OnError, Project},
     error::ErrorKind,
     ids::{IdempotencyKey, ProjectSlug},
@@ -72,15 +74,15 @@ impl Raises for Reception {
         (UploadForm = "multipart/form-data"), (String = "text/csv"), ("application/gzip"), ("application/zstd"),
         ("application/octet-stream")
     )),
-    responses(Received, Refused<(Admin, Parameters, IdempotencyHeader, Reception)>)
+    responses(Received, Refused<(Uploader, Parameters, IdempotencyHeader, Reception)>)
 )]
 pub(super) async fn create_upload(
-    Admin(principal): Admin,
+    uploader: Uploader,
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
-    let sender = Sender { key_prefix: principal.key_prefix, idempotency_key: idempotency::key_of(request.headers())? };
+    let sender = Sender { uploader, idempotency_key: idempotency::key_of(request.headers())? };
     let declared = Declared::of(request.headers())?;
     if declared != Declared::Form {
         refuse_too_large(&request, state.config.upload.max_bytes)?;
@@ -123,16 +125,19 @@ pub(super) async fn create_upload(
     request_body(content(
         (String = "text/csv"), ("application/gzip"), ("application/zstd"), ("application/octet-stream")
     )),
-    responses(Received, Refused<(Admin, Parameters, IdempotencyHeader, Reception)>)
+    responses(Received, Refused<(Uploader, Parameters, IdempotencyHeader, Reception)>)
 )]
-pub(super) async fn put_upload(admin: Admin, state: State<AppState>, request: Request) -> Result<Response, Problem> {
-    create_upload(admin, state, request).await
+pub(super) async fn put_upload(
+    uploader: Uploader,
+    state: State<AppState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    create_upload(uploader, state, request).await
 }
 
 /// Who sends a file, and what they call the request.
-#[derive(Clone)]
 struct Sender {
-    key_prefix: String,
+    uploader: Uploader,
     idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -240,7 +245,7 @@ struct PreambleTooLong;
 
 /// What a form has behind its file, where there is to be nothing.
 #[derive(Debug, thiserror::Error)]
-enum AfterFile {
+pub(super) enum AfterFile {
     #[error("the part {0:?} comes after the file; the file is the last part of the form")]
     Part(String),
     #[error("the form has more than {MAX_EPILOGUE_BYTES} bytes after its end")]
@@ -291,31 +296,34 @@ async fn read_request(
 
     let missing = |name: &str, what: &str| invalid_parameter(name, format!("{name} is missing: {what}"));
     let slug = slug.ok_or_else(|| missing("project", "the slug of the project that the payments belong to"))?;
-    let project = find_project(state, &slug).await?;
+    let (scope, project) = find_project(state, &sender.uploader, &slug).await?;
     let dataset_name =
         dataset_name.ok_or_else(|| missing("dataset_name", "a name for this upload, such as 01_2024_Site Name"))?;
     check_dataset_name(&dataset_name)?;
     expect("dataset_type", &dataset_type, definition::DATASET_TYPE)?;
     expect("data_provider", &data_provider, DATA_PROVIDER)?;
     let file_name = declared.file_name(file_name)?;
-    let Sender { key_prefix, idempotency_key } = sender.clone();
     Ok(UploadRequest {
         project,
+        scope,
         dataset_name,
         dataset_type,
         data_provider,
         file_name,
         on_error,
         dry_run,
-        key_prefix,
-        idempotency_key,
+        key_prefix: sender.uploader.principal().key_prefix.clone(),
+        idempotency_key: sender.idempotency_key.clone(),
     })
 }
 
-async fn find_project(state: &AppState, slug: &str) -> Result<Project, Problem> {
+/// A project that the caller may upload to, and its scope as far as this project goes.
+async fn find_project(state: &AppState, uploader: &Uploader, slug: &str) -> Result<(Scope, Project), Problem> {
     // What is no slug is no project either, and answers the same.
     let slug: ProjectSlug = slug.parse().map_err(|_| Problem::no_project())?;
-    state.catalog.project(&slug).await?.ok_or_else(Problem::no_project)
+    let scope = uploader.scope(&state.catalog, slice::from_ref(&slug)).await?;
+    let project = state.catalog.project(&slug).await?.filter(|project| scope.owns(&project.slug));
+    Ok((scope, project.ok_or_else(Problem::no_project)?))
 }
 
 fn check_dataset_name(name: &str) -> Result<(), Problem> {
@@ -357,38 +365,10 @@ async fn receive(
     request: UploadRequest,
     body: impl Stream<Item = io::Result<Bytes>>,
 ) -> Result<Response, Problem> {
-    let dry_run = request.dry_run;
+    let (dry_run, key_prefix) = (request.dry_run, request.key_prefix.clone());
+    let body = while_key_holds(&state.catalog, &key_prefix, body);
     match state.ingest.upload(request, body).await? {
         Outcome::Replayed(first) => Ok(idempotency::replayed(answer(*first, dry_run))),
         outcome => answer(outcome, dry_run),
-    }
-}
-
-impl From<IngestError> for Problem {
-    fn from(error: IngestError) -> Self {
-        match &error {
-            IngestError::TooLarge { .. } | IngestError::UnpacksTooLarge(_) => {
-                Self::failure(error.kind(), "file_too_large", &error)
-            }
-            IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
-            IngestError::Interrupted(source) => match source.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(late @ AfterFile::Part(name)) => invalid_parameter(name, late.to_string()),
-                Some(late @ AfterFile::TooLong) => Self::new(ErrorKind::TooLarge, "form_too_large", late.to_string()),
-                None => unreadable_body(source),
-            },
-            IngestError::CurrencyChanged => Self::failure(error.kind(), "currency_changed", &error),
-            IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
-            IngestError::KeyInFlight => Self::failure(error.kind(), "idempotency_key_in_flight", &error),
-            IngestError::KeyReused => Self::failure(error.kind(), "idempotency_key_reused", &error),
-            IngestError::NoUploads(ids) => no_uploads(ids.iter().map(ToString::to_string).collect()),
-            IngestError::WrongStatus { uploads, .. } => {
-                let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
-                Self::failure(error.kind(), "upload_status", &error).with("uploads", ids)
-            }
-            IngestError::NotDeleted { upload, .. } => {
-                Self::failure(error.kind(), "upload_status", &error).with("uploads", vec![upload.as_str()])
-            }
-            _ => Self::failure(error.kind(), "upload", &error),
-        }
     }
 }

@@ -7,24 +7,26 @@ use utoipa::{
     openapi::{
         Object, Ref, RefOr, Required, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{ArrayBuilder, ObjectBuilder, Schema},
+        schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat},
     },
 };
 
 use crate::{
-    catalog::{MAX_PAGE, OnError, Project, ProjectText},
-    ids::{ProjectSlug, UploadId},
+    access::Role,
+    catalog::{Catalog, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
+    ids::{OrganisationSlug, ProjectSlug, UploadId},
     payments::{dataset_name, definition, packing::Packing},
 };
 
 use super::{
+    keys::DEFAULT_OVERLAP,
     page::{DEFAULT_LIMIT, PageRequest},
     withdraw::MAX_UPLOADS,
 };
 
 /// The body that makes a project.
 pub(super) struct NewProjectFields;
-/// The body that changes one: all but the slug, each or none.
+/// The body that changes one: all but the slug and the organisation, each or none.
 pub(super) struct ProjectChangeFields;
 
 /// The fields of a project that people write, without some.
@@ -41,19 +43,80 @@ fn project_fields(without: &[&str]) -> (Object, Vec<String>) {
 impl PartialSchema for NewProjectFields {
     fn schema() -> RefOr<Schema> {
         let (mut project, names) = project_fields(&[]);
-        project.required = names;
+        project.required = names.into_iter().filter(|name| name != ProjectText::ORGANISATION).collect();
         RefOr::T(project.into())
     }
 }
 
 impl PartialSchema for ProjectChangeFields {
     fn schema() -> RefOr<Schema> {
-        RefOr::T(project_fields(&["slug"]).0.into())
+        RefOr::T(project_fields(&["slug", ProjectText::ORGANISATION]).0.into())
     }
 }
 
 impl ToSchema for NewProjectFields {}
 impl ToSchema for ProjectChangeFields {}
+
+/// The body that makes an organisation.
+pub(super) struct NewOrganisationFields;
+/// The body that changes one.
+pub(super) struct OrganisationChangeFields;
+/// The body that makes a key.
+pub(super) struct NewKeyFields;
+/// The body that rotates one.
+pub(super) struct RotationFields;
+
+/// A name that people read.
+fn name_field() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(MAX_NAME_CHARS))
+}
+
+impl PartialSchema for NewOrganisationFields {
+    fn schema() -> RefOr<Schema> {
+        let slug = Ref::from_schema_name(OrganisationSlug::name());
+        let fields = ObjectBuilder::new().property("slug", slug).property("name", name_field());
+        fields.required("slug").required("name").into()
+    }
+}
+
+impl PartialSchema for OrganisationChangeFields {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().property("name", name_field()).into()
+    }
+}
+
+impl PartialSchema for NewKeyFields {
+    fn schema() -> RefOr<Schema> {
+        let instant = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("In the future. Without it, the key holds until it is revoked."));
+        let name = name_field().description(Some("Who or what it is for; 100 characters of it are kept."));
+        let fields = ObjectBuilder::new()
+            .property("name", name)
+            .property("role", Ref::from_schema_name(Role::name()))
+            .property("organisation", Ref::from_schema_name(OrganisationSlug::name()))
+            .property("expires_at", instant);
+        fields.required("name").required("role").into()
+    }
+}
+
+impl PartialSchema for RotationFields {
+    fn schema() -> RefOr<Schema> {
+        let seconds = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0))
+            .maximum(Some(Catalog::MAX_OVERLAP.as_secs()))
+            .default(Some(json!(DEFAULT_OVERLAP.as_secs())))
+            .description(Some("For how long both keys hold."));
+        ObjectBuilder::new().property("overlap_s", seconds).into()
+    }
+}
+
+impl ToSchema for NewOrganisationFields {}
+impl ToSchema for OrganisationChangeFields {}
+impl ToSchema for NewKeyFields {}
+impl ToSchema for RotationFields {}
 
 impl<K> IntoParams for PageRequest<K> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {

@@ -17,14 +17,13 @@ use futures::{Stream, stream};
 use serde_json::{Value, json};
 
 use super::{
-    AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem,
+    AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem, UploadReader,
     answers::{DatasetType, DatasetTypeList, Upload, UploadList},
+    found::UploadViewer,
     next_cursor,
     problem_types::Refused,
 };
 use crate::{
-    access::Principal,
-    access::Role,
     catalog::{UploadFilter, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     lake,
@@ -54,7 +53,7 @@ pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
 
 /// List uploads
 ///
-/// The newest first, without their row errors.
+/// The newest first, without their row errors: those that the key may see.
 #[utoipa::path(
     get, path = "/v1/uploads", tag = "uploads",
     params(
@@ -67,11 +66,11 @@ pub(super) fn rejected_rows_link(record: &UploadRecord) -> Option<String> {
     ),
     responses(
         (status = 200, description = "A page of them.", body = UploadList),
-        Refused<(Caller, Parameters, PathName<ProjectSlug>)>
+        Refused<(UploadReader, Parameters, PathName<ProjectSlug>)>
     )
 )]
 pub(super) async fn list_uploads(
-    Caller(principal): Caller,
+    reader: UploadReader,
     State(state): State<AppState>,
     mut parameters: Parameters,
 ) -> Result<Json<UploadList>, Problem> {
@@ -84,12 +83,8 @@ pub(super) async fn list_uploads(
         to: parameters.take_as::<Instant>("to")?.map(|to| to.0),
     };
     parameters.finish()?;
-    if let Some(project) = &filter.project {
-        state.catalog.project(project).await?.ok_or_else(Problem::no_project)?;
-    }
-    let page = match principal.role {
-        Role::Admin => state.catalog.uploads(&filter, page.after.as_ref(), page.limit).await?,
-    };
+    let scope = reader.scope(&state.catalog, filter.project.as_slice()).await?;
+    let page = state.catalog.uploads(&scope, &filter, page.after.as_ref(), page.limit).await?;
     let next = next_cursor(&page, |upload| upload.id.clone());
     let uploads = page.items.iter().map(listed_json).collect();
     Ok(Json(UploadList { uploads, next_cursor: next }))
@@ -116,16 +111,11 @@ impl FromStr for Instant {
     params(("id" = UploadId, Path)),
     responses(
         (status = 200, description = "The upload.", body = Upload),
-        Refused<(Caller, PathName<UploadId>, NoParameters)>
+        Refused<(UploadViewer, NoParameters)>
     )
 )]
-pub(super) async fn get_upload(
-    Caller(principal): Caller,
-    State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
-    _: NoParameters,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(upload_json(&find(&state, &principal, &id).await?)))
+pub(super) async fn get_upload(found: UploadViewer, _: NoParameters) -> Json<Value> {
+    Json(upload_json(&found.upload))
 }
 
 /// Get the file of an upload
@@ -138,16 +128,15 @@ pub(super) async fn get_upload(
         (status = 200, description = "The file, packed as it came.",
             content((String = "text/csv"), ("application/gzip"), ("application/zstd")),
             headers(("Content-Disposition" = String, description = "With the name of the file."))),
-        Refused<(Caller, PathName<UploadId>, NoParameters)>
+        Refused<(UploadViewer, NoParameters)>
     )
 )]
 pub(super) async fn get_upload_file(
-    Caller(principal): Caller,
+    found: UploadViewer,
     State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let upload = find_kept(&state, &principal, &id).await?;
+    let upload = kept(found)?;
     let packing = Packing::of_file_name(&upload.file_name).unwrap_or_default();
     download(&upload.file_name, packing, move || state.ingest.original(&upload.id).map(Some)).await
 }
@@ -161,16 +150,15 @@ pub(super) async fn get_upload_file(
     responses(
         (status = 200, description = "The rows.", body = String, content_type = "text/csv",
             headers(("Content-Disposition" = String, description = "With the name of the file."))),
-        Refused<(Caller, PathName<UploadId>, NoParameters)>
+        Refused<(UploadViewer, NoParameters)>
     )
 )]
 pub(super) async fn get_rejected_rows(
-    Caller(principal): Caller,
+    found: UploadViewer,
     State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let upload = find_kept(&state, &principal, &id).await?;
+    let upload = kept(found)?;
     download("rejected.csv", Packing::Plain, move || state.ingest.rejected_rows(&upload.id)).await
 }
 
@@ -208,16 +196,9 @@ pub(super) async fn list_dataset_types(_: Caller, _: NoParameters) -> Json<Datas
     Json(DatasetTypeList { dataset_types: [payments] })
 }
 
-async fn find(state: &AppState, principal: &Principal, id: &UploadId) -> Result<UploadRecord, Problem> {
-    let upload = match principal.role {
-        Role::Admin => state.catalog.upload(id).await?,
-    };
-    upload.ok_or_else(Problem::not_found)
-}
-
 /// An upload of which the files are still there.
-async fn find_kept(state: &AppState, principal: &Principal, id: &UploadId) -> Result<UploadRecord, Problem> {
-    let upload = find(state, principal, id).await?;
+fn kept(found: UploadViewer) -> Result<UploadRecord, Problem> {
+    let upload = found.upload;
     if matches!(upload.status, UploadStatus::Purged | UploadStatus::Failed) {
         Err(Problem::not_found())
     } else {

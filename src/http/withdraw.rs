@@ -4,8 +4,9 @@ use axum::{Json, extract::State};
 use serde_json::{Map, Value};
 
 use super::{
-    Admin, AppState, JsonObject, NoParameters, PathName, Problem,
+    AppState, JsonObject, NoParameters, OrganisationManager, Problem,
     answers::{DeletedUploads, PurgedUpload, Upload},
+    found::{UploadEraser, UploadManager},
     problem_types::{Raises, Refused},
     requests::UploadIds,
     uploads::{listed_json, upload_json},
@@ -38,16 +39,16 @@ impl Raises for Withdrawal {
     params(("id" = UploadId, Path)),
     responses(
         (status = 200, description = "The upload as it is now.", body = Upload),
-        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+        Refused<(UploadManager, NoParameters, Withdrawal)>
     )
 )]
 pub(super) async fn delete_upload(
-    _: Admin,
+    found: UploadManager,
     State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Json<Value>, Problem> {
-    let deleted = state.ingest.delete(&[id]).await.map_err(of_one)?;
+    let UploadManager { upload, scope } = found;
+    let deleted = state.ingest.delete(&scope, &[upload.id]).await.map_err(of_one)?;
     Ok(Json(deleted.uploads.first().map_or(Value::Null, upload_json)))
 }
 
@@ -59,16 +60,16 @@ pub(super) async fn delete_upload(
     params(("id" = UploadId, Path)),
     responses(
         (status = 200, description = "The upload as it is now.", body = Upload),
-        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+        Refused<(UploadManager, NoParameters, Withdrawal)>
     )
 )]
 pub(super) async fn restore_upload(
-    _: Admin,
+    found: UploadManager,
     State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Json<Value>, Problem> {
-    let restored = state.ingest.restore(&id).await.map_err(of_one)?;
+    let UploadManager { upload, scope } = found;
+    let restored = state.ingest.restore(&scope, &upload.id).await.map_err(of_one)?;
     Ok(Json(restored.uploads.first().map_or(Value::Null, upload_json)))
 }
 
@@ -89,16 +90,18 @@ impl Raises for IdList {
     request_body = UploadIds,
     responses(
         (status = 200, description = "The uploads as they are now, without their row errors.", body = DeletedUploads),
-        Refused<(Admin, NoParameters, JsonObject, IdList, Withdrawal)>
+        Refused<(OrganisationManager, NoParameters, JsonObject, IdList, Withdrawal)>
     )
 )]
 pub(super) async fn delete_uploads(
-    _: Admin,
+    manager: OrganisationManager,
     State(state): State<AppState>,
     _: NoParameters,
     JsonObject(body): JsonObject,
 ) -> Result<Json<DeletedUploads>, Problem> {
-    let deleted = state.ingest.delete(&read_ids(body)?).await?;
+    let ids = read_ids(body)?;
+    let scope = manager.scope(&state.catalog, &[]).await?;
+    let deleted = state.ingest.delete(&scope, &ids).await?;
     let uploads = deleted.uploads.iter().map(listed_json).collect();
     Ok(Json(DeletedUploads { lake_version: deleted.lake_version, uploads }))
 }
@@ -111,17 +114,18 @@ pub(super) async fn delete_uploads(
     params(("id" = UploadId, Path)),
     responses(
         (status = 200, description = "What was erased.", body = PurgedUpload),
-        Refused<(Admin, PathName<UploadId>, NoParameters, Withdrawal)>
+        Refused<(UploadEraser, NoParameters, Withdrawal)>
     )
 )]
 pub(super) async fn purge_upload(
-    _: Admin,
+    found: UploadEraser,
     State(state): State<AppState>,
-    PathName(id): PathName<UploadId>,
     _: NoParameters,
 ) -> Result<Json<PurgedUpload>, Problem> {
+    let UploadEraser { upload, scope } = found;
+    // What is deleted is in no version that a query begins with, so that nothing of it comes back.
     state.engine.forget();
-    let Purged { upload, lake_files, set_aside } = state.ingest.purge(&id).await.map_err(of_one)?;
+    let Purged { upload, lake_files, set_aside } = state.ingest.purge(&scope, &upload.id).await.map_err(of_one)?;
     let upload = upload_json(&upload);
     Ok(Json(PurgedUpload { upload, lake_files_removed: lake_files, files_set_aside: set_aside }))
 }

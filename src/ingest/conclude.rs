@@ -46,7 +46,8 @@ impl Ingest {
         record.bytes = checked.original.bytes;
         // A dry run says what would be found now, whatever came before.
         if !request.dry_run
-            && let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await?
+            && let Some(first) =
+                self.catalog.committed_upload_of(&request.scope, &record.projects, &record.sha256).await?
         {
             return self.conclude_repeated(&request, &record, first).await;
         }
@@ -138,7 +139,8 @@ impl Ingest {
         let _turn = self.lake.lock(project).await;
         self.settle_projects(&BTreeSet::from([project.clone()])).await?;
         // The same file twice at once: the second sees here that the first has landed.
-        if let Some(first) = self.catalog.committed_upload_of(&record.projects, &record.sha256).await? {
+        let first = self.catalog.committed_upload_of(&request.scope, &record.projects, &record.sha256).await?;
+        if let Some(first) = first {
             return self.conclude_repeated(request, &record, first).await;
         }
         self.catalog.insert_upload_with_key(&record, request.key_with(&record.sha256).as_ref()).await?;

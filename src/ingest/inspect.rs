@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{IngestError, blocking, folder::Folder, manifest::Manifest, open_original, rebuild};
 use crate::{
-    catalog::{Catalog, LedgerStaged, MAX_PAGE, Sealed, UploadFilter, UploadRecord, UploadStatus},
+    catalog::{Catalog, LedgerStaged, MAX_PAGE, Sealed, UploadRecord, UploadStatus},
     lake::Finding,
 };
 
@@ -20,7 +20,7 @@ pub async fn inspect_uploads(
     let (mut findings, mut read) = (Vec::new(), 0);
     let mut before = None;
     loop {
-        let page = catalog.uploads(&UploadFilter::default(), before.as_ref(), MAX_PAGE).await?;
+        let page = catalog.all_uploads(before.as_ref(), MAX_PAGE).await?;
         before = page.items.last().map(|last| last.id.clone());
         for record in page.items {
             if matches!(record.status, UploadStatus::Receiving | UploadStatus::Failed | UploadStatus::Purged) {

@@ -54,6 +54,7 @@ pub use self::{
     withdraw::Withdrawal,
 };
 use crate::{
+    access::Scope,
     catalog::{Catalog, OnError, Project, UploadRecord},
     config::UploadConfig,
     ids::{IdempotencyKey, UploadId},
@@ -77,6 +78,8 @@ pub struct UploadRequest {
     pub on_error: OnError,
     /// Check and report, and keep nothing.
     pub dry_run: bool,
+    /// What its sender may see. The same bytes that came before are looked for there.
+    pub scope: Scope,
     /// The key that sends it.
     pub key_prefix: String,
     /// The sender's name for the request, by which the same request again is known.
@@ -88,7 +91,7 @@ pub struct UploadRequest {
 pub enum Outcome {
     /// Its rows are in the lake, on disk.
     Committed(UploadRecord),
-    /// The same bytes came before; this is the record of that upload, and nothing was written.
+    /// The same bytes came before, from somebody whose uploads the sender may see; this is the record of that upload, and nothing was written.
     Repeated(UploadRecord),
     /// Refused for its content. Kept, unless it was a dry run; nothing of it is in the lake.
     Rejected(UploadRecord),

@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 
 use super::{Ingest, IngestError, blocking, folder::Folder, withdraw::projects_of};
 use crate::{
+    access::Scope,
     catalog::{UploadRecord, UploadStatus},
     failpoints,
     ids::UploadId,
@@ -25,8 +26,9 @@ impl Ingest {
     /// crash cut short is simply asked for again. Goes on to the end even if the caller stops waiting.
     ///
     /// # Errors
-    /// [`IngestError::NoUploads`]; [`IngestError::NotDeleted`] for an upload whose rows count.
-    pub async fn purge(self: &Arc<Self>, id: &UploadId) -> Result<Purged, IngestError> {
+    /// [`IngestError::NoUploads`] for one that is absent or not in the scope; [`IngestError::NotDeleted`] for an upload whose rows count.
+    pub async fn purge(self: &Arc<Self>, scope: &Scope, id: &UploadId) -> Result<Purged, IngestError> {
+        self.records_in(scope, std::slice::from_ref(id)).await?;
         let (ingest, id) = (self.clone(), id.clone());
         let work = async move { ingest.erase(&id).await };
         self.under_way.spawn(work).await.map_err(|_| IngestError::Stopped)?

@@ -11,6 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Ingest, IngestError, blocking, conclude::NotLanded};
 use crate::{
+    access::Scope,
     catalog::{UploadRecord, UploadStatus},
     ids::{ChangeId, ProjectSlug, UploadId},
     lake::{self, Change, ChangeKind, LiveUpload},
@@ -60,23 +61,31 @@ impl Ingest {
     /// already stays so; where all are, nothing is done.
     ///
     /// # Errors
-    /// [`IngestError::NoUploads`], [`IngestError::WrongStatus`] for uploads whose rows never landed: nothing is done then.
-    pub async fn delete(self: &Arc<Self>, ids: &[UploadId]) -> Result<Withdrawal, IngestError> {
-        self.begin_withdrawal(ids, Way::Out).await
+    /// [`IngestError::NoUploads`] for those that are absent or not in the scope, [`IngestError::WrongStatus`] for uploads
+    /// whose rows never landed: nothing is done then.
+    pub async fn delete(self: &Arc<Self>, scope: &Scope, ids: &[UploadId]) -> Result<Withdrawal, IngestError> {
+        self.begin_withdrawal(scope, ids, Way::Out).await
     }
 
     /// Brings a deleted upload back, at its old place in the order of uploads: what later ones had corrected stays corrected.
     ///
     /// # Errors
     /// As of [`Self::delete`].
-    pub async fn restore(self: &Arc<Self>, id: &UploadId) -> Result<Withdrawal, IngestError> {
-        self.begin_withdrawal(std::slice::from_ref(id), Way::Back).await
+    pub async fn restore(self: &Arc<Self>, scope: &Scope, id: &UploadId) -> Result<Withdrawal, IngestError> {
+        self.begin_withdrawal(scope, std::slice::from_ref(id), Way::Back).await
     }
 
     /// Goes on to the end even if the caller stops waiting.
-    async fn begin_withdrawal(self: &Arc<Self>, ids: &[UploadId], way: Way) -> Result<Withdrawal, IngestError> {
+    async fn begin_withdrawal(
+        self: &Arc<Self>,
+        scope: &Scope,
+        ids: &[UploadId],
+        way: Way,
+    ) -> Result<Withdrawal, IngestError> {
         let mut seen = BTreeSet::new();
         let ids: Vec<UploadId> = ids.iter().filter(|id| seen.insert(*id)).cloned().collect();
+        // Before anything waits for anybody else's project.
+        self.records_in(scope, &ids).await?;
         let ingest = self.clone();
         let work = async move { ingest.withdraw(&ids, way).await };
         self.under_way.spawn(work).await.map_err(|_| IngestError::Stopped)?
@@ -187,6 +196,15 @@ impl Ingest {
             live.push(LiveUpload { upload: record.id, files });
         }
         Ok(live)
+    }
+
+    /// The uploads of these ids, where all of them are in the scope.
+    pub(super) async fn records_in(&self, scope: &Scope, ids: &[UploadId]) -> Result<Vec<UploadRecord>, IngestError> {
+        let uploads = self.catalog.uploads_of(ids).await?;
+        let seen = uploads.iter().filter(|upload| scope.has_upload(&upload.projects, &upload.key_prefix));
+        let seen: BTreeSet<&UploadId> = seen.map(|upload| &upload.id).collect();
+        let missing: Vec<UploadId> = ids.iter().filter(|id| !seen.contains(id)).cloned().collect();
+        if missing.is_empty() { Ok(uploads) } else { Err(IngestError::NoUploads(missing)) }
     }
 
     /// The uploads of these ids.

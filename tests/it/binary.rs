@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use wattlake::{access::Role, catalog::Catalog};
+use wattlake::catalog::{Catalog, KeyTerms};
 
 use crate::harness::{Admin, wattlake};
 
@@ -30,7 +30,7 @@ impl Site {
     pub async fn new(data: impl Into<PathBuf>) -> Self {
         let data = data.into();
         let catalog = Catalog::open(&data).await.unwrap();
-        let key = catalog.create_key("test", Role::Admin).await.unwrap().secret;
+        let key = catalog.create_key(KeyTerms::of_admin("test")).await.unwrap().secret;
         catalog.close().await;
         Self { data, key, aside: tempfile::tempdir().unwrap() }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 use wattlake::{
     access::Role,
-    catalog::{Catalog, NewKey},
+    catalog::{Catalog, KeyTerms, NewKey},
     config::{Config, Sources},
     ingest::Ingest,
     lake::Lake,
@@ -48,7 +48,7 @@ impl TestServer {
         change(&mut config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let server = Server::start(config.clone()).await.unwrap();
-        let admin = server.state.catalog.create_key("test", Role::Admin).await.unwrap();
+        let admin = server.state.catalog.create_key(KeyTerms::of_admin("test")).await.unwrap();
         Self::serve(server, folder, config, admin)
     }
 
@@ -80,6 +80,17 @@ impl TestServer {
         Admin::new(&self.address, &self.admin.secret)
     }
 
+    /// A key of an organisation.
+    pub async fn key_of(&self, organisation: &str, role: Role) -> NewKey {
+        let organisation = Some(organisation.parse().unwrap());
+        let terms = KeyTerms { role, organisation, ..KeyTerms::of_admin(role.as_str()) };
+        self.catalog.create_key(terms).await.unwrap()
+    }
+
+    pub fn holder<'a>(&'a self, key: &'a NewKey) -> Holder<'a> {
+        Holder::new(&self.address, &key.secret)
+    }
+
     pub fn anonymous(&self) -> Anonymous<'_> {
         Anonymous { server: self, client: reqwest::Client::new() }
     }
@@ -106,6 +117,9 @@ pub struct Admin<'a> {
     key: &'a str,
     client: reqwest::Client,
 }
+
+/// Holds a key of any role, and asks for the same.
+pub type Holder<'a> = Admin<'a>;
 
 impl<'a> Admin<'a> {
     pub fn new(address: &'a str, key: &'a str) -> Self {

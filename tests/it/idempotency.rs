@@ -5,8 +5,7 @@ use std::time::Duration;
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Value, json};
 use wattlake::{
-    access::Role,
-    catalog::{RequestKey, UploadRecord, UploadStatus},
+    catalog::{KeyTerms, RequestKey, UploadRecord, UploadStatus},
     ids::UploadId,
 };
 
@@ -84,7 +83,7 @@ async fn the_same_key_with_another_request_is_refused() {
 async fn a_key_counts_for_the_one_who_sent_it() {
     let server = server().await;
     send(&server, &one_row("A1"), "k-1").await;
-    let other = server.catalog.create_key("other", Role::Admin).await.unwrap();
+    let other = server.catalog.create_key(KeyTerms::of_admin("other")).await.unwrap();
     let form = one_row("A2").fields().part("file", one_row("A2").part());
     let request = reqwest::Client::new().post(format!("{}/v1/uploads", server.address)).bearer_auth(&other.secret);
     let answer = Answer::of(request.header("Idempotency-Key", "k-1").multipart(form).send().await.unwrap()).await;

@@ -24,7 +24,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn no_key_a_wrong_one_and_a_revoked_one_answer_the_same() {
     let server = TestServer::start().await;
-    let revoked = server.catalog.create_key("old", wattlake::access::Role::Admin).await.unwrap();
+    let revoked = server.catalog.create_key(wattlake::catalog::KeyTerms::of_admin("old")).await.unwrap();
     server.catalog.revoke_key(&revoked.key.prefix).await.unwrap();
     let none = server.anonymous().get("/v1/projects").await;
     none.assert_problem(401, "unauthenticated");

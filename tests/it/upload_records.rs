@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wattlake::{
+    access::{Principal, Scope},
     catalog::{OnError, UploadRecord, UploadStatus},
     config::UploadConfig,
     ingest::{Ingest, UploadRequest},
@@ -82,8 +83,10 @@ async fn an_upload_that_is_given_up_while_its_rows_are_checked_leaves_nothing() 
     let config = UploadConfig { concurrency: 256, ..server.config.upload.clone() };
     let ingest = Ingest::open(server.catalog.clone(), server.lake.clone(), server.folder.path(), config).await.unwrap();
     let ingest = Arc::new(ingest);
+    let project = server.catalog.project(&"kitobo".parse().unwrap()).await.unwrap().unwrap();
     let request = UploadRequest {
-        project: server.catalog.project(&"kitobo".parse().unwrap()).await.unwrap().unwrap(),
+        scope: Scope::of(&Principal::admin("abcdefgh"), [project.owner()]),
+        project,
         dataset_name: "a".to_owned(),
         dataset_type: "electricity_payments".to_owned(),
         data_provider: "user".to_owned(),

@@ -9,10 +9,10 @@ use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 use crate::{
-    access::{Principal, Role, Scope},
+    access::{Principal, ProjectOwner, Scope},
     catalog::UploadFacts,
     config::{QueryConfig, Sources},
-    ids::{Month, ProjectSlug},
+    ids::{Month, OrganisationSlug, ProjectSlug},
     lake::{LakeFile, Snapshot, Verified},
     payments::schema::{AMOUNT_PRECISION, AMOUNT_SCALE, FILE_SCHEMA},
     query::{
@@ -138,9 +138,12 @@ impl Lake {
     }
 
     pub(super) fn scope(&self, request: &MetricRequest) -> Scope {
-        let admin = Principal { key_prefix: "k".to_owned(), role: Role::Admin };
-        let existing = self.projects.iter().map(|project| project.slug.clone()).collect();
-        Scope::of(&admin, existing, &request.projects).unwrap()
+        let owner = |project: &ProjectFacts| ProjectOwner {
+            project: project.slug.clone(),
+            organisation: OrganisationSlug::main(),
+        };
+        let scope = Scope::of(&Principal::admin("k"), self.projects.iter().map(owner));
+        scope.narrowed(&request.projects).unwrap()
     }
 
     pub(super) fn inputs<'a>(&'a self, scope: &'a Scope) -> Inputs<'a> {

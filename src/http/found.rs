@@ -1,0 +1,203 @@
+//! Extractors for the one thing that a path names: it is looked up in the caller's scope, and the caller's role is enough
+//! for what the handler does with it. What is absent and what is foreign answer the same 404; a role that is too small is
+//! told so only of what its holder may know of.
+
+use std::{slice, str::FromStr};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::{AppState, Caller, PathName, Problem, auth::permit, problem_types::Raises};
+use crate::{
+    access::{Permission, Principal, Role, Scope},
+    catalog::{ApiKey, Organisation, Project, UploadRecord},
+    ids::{OrganisationSlug, ProjectSlug, UploadId},
+};
+
+/// A project that the caller may see.
+pub(super) struct ProjectViewer {
+    pub(super) project: Project,
+}
+
+/// A project that the caller has in hand.
+pub(super) struct ProjectManager {
+    pub(super) project: Project,
+}
+
+/// An upload that the caller may see, with its files.
+pub(super) struct UploadViewer {
+    pub(super) upload: UploadRecord,
+}
+
+/// An upload to a project that the caller has in hand.
+pub(super) struct UploadManager {
+    pub(super) upload: UploadRecord,
+    /// What the caller may see, as far as this upload goes.
+    pub(super) scope: Scope,
+}
+
+/// An upload of whoever runs the server, to be erased for good.
+pub(super) struct UploadEraser {
+    pub(super) upload: UploadRecord,
+    pub(super) scope: Scope,
+}
+
+/// An organisation that the caller may see: its own.
+pub(super) struct OrganisationViewer {
+    pub(super) organisation: Organisation,
+}
+
+/// An organisation, for whoever runs the server.
+pub(super) struct OrganisationEditor {
+    pub(super) organisation: Organisation,
+}
+
+/// A key that the caller has in hand.
+pub(super) struct KeyManager {
+    pub(super) key: ApiKey,
+}
+
+async fn caller_and_name<T: FromStr>(parts: &mut Parts, state: &AppState) -> Result<(Principal, T), Problem> {
+    let caller = Caller::from_request_parts(parts, state).await?;
+    let PathName(name) = PathName::<T>::from_request_parts(parts, state).await?;
+    Ok((caller.principal().clone(), name))
+}
+
+/// The project, its scope, and the caller, who may know of it.
+async fn known_project(parts: &mut Parts, state: &AppState) -> Result<(Principal, Scope, Project), Problem> {
+    let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
+    let scope = state.catalog.scope(&principal, slice::from_ref(&slug)).await?.ok_or_else(Problem::not_found)?;
+    let project = state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)?;
+    Ok((principal, scope, project))
+}
+
+impl FromRequestParts<AppState> for ProjectViewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, _, project) = known_project(parts, state).await?;
+        permit(&principal, Permission::ReadProjects)?;
+        Ok(Self { project })
+    }
+}
+
+impl FromRequestParts<AppState> for ProjectManager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, scope, project) = known_project(parts, state).await?;
+        permit(&principal, Permission::Manage)?;
+        // A role counts in its own organisation alone.
+        if scope.owns(&project.slug) { Ok(Self { project }) } else { Err(Problem::not_found()) }
+    }
+}
+
+/// The upload, what is seen of its projects, and whether the caller's role is enough.
+async fn seen_upload(
+    parts: &mut Parts,
+    state: &AppState,
+    permission: Permission,
+) -> Result<(UploadRecord, Scope), Problem> {
+    let (principal, id) = caller_and_name::<UploadId>(parts, state).await?;
+    let upload = state.catalog.upload(&id).await?.ok_or_else(Problem::not_found)?;
+    let scope = state.catalog.scope(&principal, &upload.projects).await?.ok_or_else(Problem::not_found)?;
+    if !scope.has_upload(&upload.projects, &upload.key_prefix) {
+        return Err(Problem::not_found());
+    }
+    permit(&principal, permission)?;
+    Ok((upload, scope))
+}
+
+impl FromRequestParts<AppState> for UploadViewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (upload, _) = seen_upload(parts, state, Permission::ReadUploads).await?;
+        Ok(Self { upload })
+    }
+}
+
+impl FromRequestParts<AppState> for UploadManager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (upload, scope) = seen_upload(parts, state, Permission::Manage).await?;
+        Ok(Self { upload, scope })
+    }
+}
+
+impl FromRequestParts<AppState> for UploadEraser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (upload, scope) = seen_upload(parts, state, Permission::RunServer).await?;
+        Ok(Self { upload, scope })
+    }
+}
+
+async fn own_organisation(parts: &mut Parts, state: &AppState) -> Result<(Principal, Organisation), Problem> {
+    let (principal, slug) = caller_and_name::<OrganisationSlug>(parts, state).await?;
+    let found = state.catalog.organisation(&principal, &slug).await?;
+    Ok((principal, found.ok_or_else(Problem::not_found)?))
+}
+
+impl FromRequestParts<AppState> for OrganisationViewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (_, organisation) = own_organisation(parts, state).await?;
+        Ok(Self { organisation })
+    }
+}
+
+impl FromRequestParts<AppState> for OrganisationEditor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, organisation) = own_organisation(parts, state).await?;
+        permit(&principal, Permission::RunServer)?;
+        Ok(Self { organisation })
+    }
+}
+
+impl FromRequestParts<AppState> for KeyManager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, prefix) = caller_and_name::<String>(parts, state).await?;
+        let key = state.catalog.key(&prefix).await?.filter(|key| knows_key(&principal, key));
+        let key = key.ok_or_else(Problem::not_found)?;
+        permit(&principal, Permission::Manage)?;
+        Ok(Self { key })
+    }
+}
+
+/// Whether the caller may know that a key is there: an administrator of all, a manager of its organisation's, and everybody
+/// of its own.
+fn knows_key(principal: &Principal, key: &ApiKey) -> bool {
+    let in_hand = principal.role.may(Permission::Manage)
+        && match &key.organisation {
+            Some(organisation) => principal.reaches(organisation),
+            None => principal.role == Role::Admin,
+        };
+    in_hand || principal.key_prefix == key.prefix
+}
+
+macro_rules! raise_as_any_that_is_found {
+    ($($seen_by_all:ident)+; $($name:ident)+) => {
+        $(impl Raises for $seen_by_all {
+            fn codes() -> Vec<&'static str> {
+                [Caller::codes(), vec!["not_found"]].concat()
+            }
+        })+
+        $(impl Raises for $name {
+            fn codes() -> Vec<&'static str> {
+                [Caller::codes(), vec!["not_found", "forbidden"]].concat()
+            }
+        })+
+    };
+}
+
+raise_as_any_that_is_found! {
+    OrganisationViewer;
+    ProjectViewer ProjectManager UploadViewer UploadManager UploadEraser OrganisationEditor KeyManager
+}

@@ -1,0 +1,344 @@
+//! Who may do what, with what: every route of the router, asked by every role for its own, a foreign and an absent thing.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use wattlake::{
+    access::Role,
+    catalog::{KeyTerms, NewKey},
+};
+
+use crate::harness::{Admin, Answer, Holder, TestServer, Upload, file, project, row};
+
+/// What a route answers to `admin`, `manager`, `analyst`, `viewer` and `uploader`: to each for its own thing, a foreign one
+/// and one that is absent. One status stands for all three, and `open` for a route that asks for no key. Nothing is foreign
+/// to an administrator. A route without a line fails the test.
+const TABLE: &[(&str, &str)] = &[
+    ("GET /healthz", "open"),
+    ("GET /readyz", "open"),
+    ("GET /v1/openapi.json", "open"),
+    ("GET /metrics", "200 403 403 403 403"),
+    ("GET /v1/organisations", "200 200 200 200 200"),
+    ("POST /v1/organisations", "201 403 403 403 403"),
+    ("GET /v1/organisations/{slug}", "200/200/404 200/404/404 200/404/404 200/404/404 200/404/404"),
+    ("PATCH /v1/organisations/{slug}", "200/200/404 403/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/keys", "200 200 403 403 403"),
+    ("POST /v1/keys", "201/201/404 201/404/404 403 403 403"),
+    ("DELETE /v1/keys/{prefix}", "200/200/404 200/404/404 404 404 404"),
+    ("POST /v1/keys/{prefix}/rotate", "201/201/404 201/404/404 404 404 404"),
+    ("GET /v1/projects", "200 200 200 200 403"),
+    ("POST /v1/projects", "201/201/404 201/404/404 403 403 403"),
+    ("GET /v1/projects/{slug}", "200/200/404 200/404/404 200/404/404 200/404/404 403/404/404"),
+    ("PATCH /v1/projects/{slug}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/uploads", "200/200/404 200/404/404 200/404/404 403 200/404/404"),
+    ("POST /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
+    ("PUT /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
+    ("GET /v1/uploads/{id}", "200/200/404 200/404/404 200/404/404 403/404/404 200/404/404"),
+    ("GET /v1/uploads/{id}/file", "200/200/404 200/404/404 200/404/404 403/404/404 200/404/404"),
+    ("GET /v1/uploads/{id}/rejected.csv", "200/200/404 200/404/404 200/404/404 403/404/404 200/404/404"),
+    ("DELETE /v1/uploads/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("POST /v1/uploads/{id}/restore", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("POST /v1/uploads/{id}/purge", "200/200/404 403/404/404 403/404/404 403/404/404 403/404/404"),
+    ("POST /v1/uploads/delete", "200/200/404 200/404/404 403 403 403"),
+    ("GET /v1/metrics", "200 200 200 200 403"),
+    ("GET /v1/metrics/{name}", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
+    ("GET /v1/dataset-types", "200 200 200 200 200"),
+    ("GET /v1/templates/ELECTRICITY_PAYMENT.csv", "200 200 200 200 200"),
+];
+
+/// Whose a thing is. What is shared with the caller's organisation is to be one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Foreign,
+    Absent,
+}
+
+impl Whose {
+    const ALL: [Self; 3] = [Self::Own, Self::Foreign, Self::Absent];
+}
+
+/// The things of one organisation. The names of all are equally long, so that answers that quote them are too.
+#[derive(Clone)]
+struct Side {
+    organisation: &'static str,
+    project: &'static str,
+    upload: String,
+    /// Another upload, which is deleted.
+    deleted: String,
+}
+
+struct World {
+    server: TestServer,
+    keys: Vec<(Role, NewKey)>,
+    own: Side,
+    foreign: Side,
+    absent: Side,
+    made: Cell<usize>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = TestServer::start().await;
+        let mut keys = Vec::new();
+        let (mut own, mut foreign) = (None, None);
+        for (organisation, project, side) in
+            [("own-org", "own-project", &mut own), ("far-org", "far-project", &mut foreign)]
+        {
+            let body = json!({"slug": organisation, "name": "N"});
+            assert_eq!(server.admin().post("/v1/organisations", body).await.status, 201);
+            let manager = server.key_of(organisation, Role::Manager).await;
+            let uploader = server.key_of(organisation, Role::Uploader).await;
+            server.holder(&manager).make_project(project).await;
+            // With a rejected row each, so that there is something at every path.
+            let sent = async |id: &str| {
+                let upload = Upload::new(project, file(&[row(id, "1"), row("bad", "x")])).with("on_error", "skip_rows");
+                server.holder(&uploader).commit(&upload).await["id"].as_str().unwrap().to_owned()
+            };
+            let (upload, deleted) = (sent("A1").await, sent("A2").await);
+            let gone = server.holder(&manager).delete(&format!("/v1/uploads/{deleted}")).await;
+            assert_eq!(gone.status, 200, "{}", gone.text);
+            *side = Some(Side { organisation, project, upload, deleted });
+            if keys.is_empty() {
+                keys = vec![(Role::Manager, manager), (Role::Uploader, uploader)];
+            }
+        }
+        for role in [Role::Analyst, Role::Viewer] {
+            keys.push((role, server.key_of("own-org", role).await));
+        }
+        let nothing = format!("upl_{}", "0".repeat(32));
+        let absent =
+            Side { organisation: "non-org", project: "non-project", upload: nothing.clone(), deleted: nothing };
+        let (own, foreign) = (own.unwrap(), foreign.unwrap());
+        Self { server, keys, own, foreign, absent, made: Cell::new(0) }
+    }
+
+    fn holder(&self, role: Role) -> Holder<'_> {
+        let key = self.keys.iter().find(|(of, _)| *of == role);
+        key.map_or_else(|| self.server.admin(), |(_, key)| self.server.holder(key))
+    }
+
+    fn side(&self, whose: Whose) -> &Side {
+        match whose {
+            Whose::Own => &self.own,
+            Whose::Foreign => &self.foreign,
+            Whose::Absent => &self.absent,
+        }
+    }
+
+    /// A number that no other request has.
+    fn number(&self) -> usize {
+        self.made.set(self.made.get() + 1);
+        self.made.get()
+    }
+
+    /// A key of its own for each request, because requests end keys.
+    async fn prefix(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Absent => "aaaaaaaa".to_owned(),
+            _ => self.server.key_of(self.side(whose).organisation, Role::Viewer).await.key.prefix,
+        }
+    }
+
+    /// Asks a route, and gives the names in the path beside the answer.
+    async fn ask(&self, holder: &Admin<'_>, route: &Route, whose: Whose) -> (Answer, Vec<String>) {
+        let side = self.side(whose);
+        let prefix = if route.path.contains("{prefix}") { self.prefix(whose).await } else { String::new() };
+        let slug = if route.path.starts_with("/v1/organisations") { side.organisation } else { side.project };
+        let id = if route.path.ends_with("/purge") { &side.deleted } else { &side.upload };
+        let path = route.path.replace("{slug}", slug).replace("{id}", id).replace("{prefix}", &prefix);
+        let path = path.replace("{name}", "revenue_per_site");
+        let query = match route.line.as_str() {
+            "GET /v1/uploads" | "GET /v1/metrics/{name}" => format!("?project={}", side.project),
+            "POST /v1/uploads" | "PUT /v1/uploads" => format!("?project={}&dataset_name=d", side.project),
+            _ => String::new(),
+        };
+        // One id for all, because it comes back in a header.
+        let request = holder.request(route.method.clone(), &format!("{path}{query}")).header("x-request-id", "matrix");
+        let number = self.number();
+        let request = match route.line.as_str() {
+            "POST /v1/organisations" => request.json(&json!({"slug": format!("o{number}"), "name": "N"})),
+            "PATCH /v1/organisations/{slug}" | "PATCH /v1/projects/{slug}" => request.json(&json!({"name": "New"})),
+            "POST /v1/keys" => request.json(&json!({"name": "k", "role": "viewer", "organisation": side.organisation})),
+            "POST /v1/keys/{prefix}/rotate" => request.json(&json!({"overlap_s": 60})),
+            "POST /v1/projects" => {
+                let mut body = project(&format!("p{number}"));
+                body["organisation"] = json!(side.organisation);
+                request.json(&body)
+            }
+            "POST /v1/uploads" | "PUT /v1/uploads" => {
+                request.header("content-type", "text/csv").body(file(&[row(&format!("N{number}"), "1")]))
+            }
+            "POST /v1/uploads/delete" => request.json(&json!({"uploads": [side.upload]})),
+            _ => request,
+        };
+        let names = vec![side.organisation.to_owned(), side.project.to_owned(), id.clone(), prefix];
+        (Answer::of(request.send().await.unwrap()).await, names)
+    }
+}
+
+struct Route {
+    /// As in [`TABLE`].
+    line: String,
+    method: Method,
+    /// With the name of the metric, where it is one's own.
+    path: String,
+}
+
+/// Every route, from the description, which is made from the router (`tests/it/openapi.rs` shows that it has all).
+async fn routes(server: &TestServer) -> Vec<Route> {
+    let document = server.anonymous().get("/v1/openapi.json").await.body;
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in ["get", "put", "post", "patch", "delete"] {
+            if item[method].is_object() {
+                let of_metric = path.starts_with("/v1/metrics/");
+                let line = if of_metric { "/v1/metrics/{name}" } else { path };
+                let method = method.to_uppercase();
+                let line = format!("{method} {line}");
+                routes.push(Route { line, method: method.parse().unwrap(), path: path.clone() });
+            }
+        }
+    }
+    routes
+}
+
+/// The statuses of a line, by role and whose; none for an open route.
+fn expected(line: &str) -> Option<Vec<[u16; 3]>> {
+    let cells = (line != "open").then(|| line.split(' '))?;
+    let cells: Vec<[u16; 3]> = cells
+        .map(|cell| {
+            let statuses: Vec<u16> = cell.split('/').map(|status| status.parse().unwrap()).collect();
+            match statuses[..] {
+                [all] => [all; 3],
+                [own, foreign, absent] => [own, foreign, absent],
+                _ => panic!("{cell} is one status, or three"),
+            }
+        })
+        .collect();
+    assert_eq!(cells.len(), Role::ALL.len(), "{line}");
+    for [_, foreign, absent] in &cells[1..] {
+        assert_eq!(foreign, absent, "{line}: what is foreign is as what is absent");
+    }
+    Some(cells)
+}
+
+fn table() -> BTreeMap<&'static str, &'static str> {
+    let table: BTreeMap<_, _> = TABLE.iter().copied().collect();
+    assert_eq!(table.len(), TABLE.len(), "a route has two lines");
+    table
+}
+
+#[tokio::test]
+async fn every_route_has_a_line_in_the_table_of_permissions_and_every_line_a_route() {
+    let server = TestServer::start().await;
+    let routes: BTreeSet<String> = routes(&server).await.into_iter().map(|route| route.line).collect();
+    let lines: BTreeSet<String> = table().into_keys().map(str::to_owned).collect();
+    assert_eq!(routes, lines, "each route needs a line that says who may ask it for what");
+}
+
+/// What can be seen of an answer: its status, its headers but the clock's, and its bytes.
+fn seen(answer: &Answer) -> (StatusCode, BTreeMap<String, String>, String) {
+    let headers = answer.headers.iter().filter(|(name, _)| *name != "date");
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    (answer.status, headers.collect(), answer.text.clone())
+}
+
+#[tokio::test]
+async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_absent_to_the_byte() {
+    let world = World::new().await;
+    let (table, mut wrong) = (table(), Vec::new());
+    for route in routes(&world.server).await {
+        let Some(cells) = expected(table[route.line.as_str()]) else { continue };
+        for (role, statuses) in Role::ALL.into_iter().zip(cells) {
+            let mut answers = Vec::new();
+            for (whose, status) in Whose::ALL.into_iter().zip(statuses) {
+                let (answer, names) = world.ask(&world.holder(role), &route, whose).await;
+                if answer.status.as_u16() != status {
+                    wrong.push(format!(
+                        "{} {} {role} {whose:?}: {} {}",
+                        route.method, route.path, answer.status, answer.text
+                    ));
+                }
+                if answer.status == StatusCode::FORBIDDEN {
+                    answer.assert_problem(403, "forbidden");
+                    assert_eq!((&answer.body["role"], &answer.body["needed"][0]), (&json!(role), &json!("admin")));
+                }
+                answers.push((answer, names));
+            }
+            let [_, (foreign, theirs), (absent, named)] = &answers[..] else { unreachable!() };
+            let mut told = seen(foreign);
+            for (theirs, named) in theirs.iter().zip(named).filter(|(theirs, _)| !theirs.is_empty()) {
+                // The caller's own words may come back.
+                told.2 = told.2.replace(theirs.as_str(), named);
+            }
+            if role != Role::Admin && told != seen(absent) {
+                wrong.push(format!("{} {} {role}: {told:?} is not {:?}", route.method, route.path, seen(absent)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn no_route_that_asks_for_a_key_answers_a_revoked_or_expired_one_or_none_in_another_way() {
+    let world = World::new().await;
+    let server = &world.server;
+    let mut ended = Vec::new();
+    for role in Role::ALL {
+        let organisation = (role != Role::Admin).then(|| "own-org".parse().unwrap());
+        let terms = KeyTerms { role, organisation, ..KeyTerms::of_admin("ended") };
+        let revoked = server.catalog.create_key(terms.clone()).await.unwrap();
+        server.catalog.revoke_key(&revoked.key.prefix).await.unwrap();
+        let expires_at = Some(chrono::Utc::now());
+        ended.extend([revoked, server.catalog.create_key(KeyTerms { expires_at, ..terms }).await.unwrap()]);
+    }
+    let nobody = Admin::new(&server.address, "");
+    let table = table();
+    for route in routes(server).await {
+        let (none, _) = world.ask(&nobody, &route, Whose::Own).await;
+        if table[route.line.as_str()] == "open" {
+            assert_eq!(none.status, 200, "{} {}", route.method, route.path);
+            continue;
+        }
+        none.assert_problem(401, "unauthenticated");
+        for key in &ended {
+            for whose in [Whose::Own, Whose::Absent] {
+                let (answer, _) = world.ask(&server.holder(key), &route, whose).await;
+                assert_eq!(seen(&answer), seen(&none), "{} {} {}", route.method, route.path, key.key.role);
+            }
+        }
+    }
+}
+
+/// Lists hold what a caller may see, and nothing else.
+#[tokio::test]
+async fn lists_hold_ones_own_and_nothing_foreign() {
+    let world = World::new().await;
+    let foreign = &world.foreign;
+    for (role, path, own) in [
+        (Role::Manager, "/v1/organisations", "own-org"),
+        (Role::Uploader, "/v1/organisations", "own-org"),
+        (Role::Manager, "/v1/keys", "own-org"),
+        (Role::Viewer, "/v1/projects", "own-project"),
+        (Role::Analyst, "/v1/uploads", world.own.upload.as_str()),
+        (Role::Uploader, "/v1/uploads", world.own.upload.as_str()),
+        (Role::Viewer, "/v1/metrics/revenue_per_site", "own-project"),
+        (Role::Viewer, "/v1/metrics/completeness", "own-project"),
+    ] {
+        let answer = world.holder(role).get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        assert!(answer.text.contains(own), "{path}: {}", answer.text);
+        for theirs in [foreign.organisation, foreign.project, &foreign.upload, &foreign.deleted] {
+            assert!(!answer.text.contains(theirs), "{path}: {}", answer.text);
+        }
+    }
+    let all: Value = world.server.admin().get("/v1/organisations").await.body;
+    let slugs: Vec<_> = all["organisations"].as_array().unwrap().iter().map(|one| one["slug"].clone()).collect();
+    assert_eq!(slugs, ["far-org", "main", "own-org"]);
+}
