@@ -27,7 +27,10 @@ from oracle import Report
 
 MANY = 2000    # more ids than a request may name
 SLUG, EMPTY_SLUG, ABSENT_SLUG = "kitobo", "gbamu", "absent"
-ABSENT = {"slug": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue"}
+# The organisation that a server begins with, and another.
+ORGANISATION, OTHER_ORGANISATION = "main", "hill"
+ABSENT = {"slug": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa"}
+JSON = {"Content_Type": "application/json"}
 BOUNDARY = "a-boundary-of-this-check"
 HEADER = (
     "TIMESTAMP,ID,METER_ID,UTILITY_ID,CUSTOMER_ID,CUSTOMER NAME,TRANSACTION CHARGES,PAYMENT_SOURCE,REFERENCE_ID,"
@@ -36,6 +39,8 @@ HEADER = (
 FIELDS = {"project": SLUG, "dataset_name": "05_2024_Kitobo"}
 # Statuses that no caller brings about at will: defects and failures of the server, its timeouts, and its full queue.
 OUT_OF_REACH = {"500", "503", "504", "507"}
+# Keys are so many that no check makes as many.
+OUT_OF_REACH_OF = {"create_key": {"409"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
@@ -71,6 +76,8 @@ class Walk:
         self.faults: dict = defaultdict(list)
         # An upload with rejected rows, and those that may be deleted.
         self.upload, self.uploads = "", []
+        # The prefix of a key that asks for nothing, and keys of roles that may little.
+        self.prefix, self.small_keys = "", []
 
     def judge(self, check: str, operation: Operation, answer: Answer, *expected: int) -> Answer:
         self.seen[operation].add(str(answer.status))
@@ -88,7 +95,8 @@ class Walk:
         return self.judge(check, operation, answer, *expected)
 
     def path(self, operation: Operation, **names: str) -> str:
-        known = {"slug": SLUG, "id": self.upload, "name": "revenue_per_site"} | names
+        slug = ORGANISATION if operation.path.startswith("/v1/organisations") else SLUG
+        known = {"slug": slug, "id": self.upload, "name": "revenue_per_site", "prefix": self.prefix} | names
         return operation.path.format_map({name: urllib.parse.quote(value) for name, value in known.items()})
 
     def parameters(self, operation: Operation, place: str) -> list:
@@ -98,25 +106,71 @@ class Walk:
 
 # What has a body is asked by hand; what has none, as the document says. An operation that is missing here fails the check.
 
+def create_organisation(walk: Walk, operation: Operation) -> None:
+    body = {"slug": OTHER_ORGANISATION, "name": "Hill Power"}
+    for status, fields in ((201, body), (409, body), (400, {"slug": "A b"}), (400, body | {"color": "red"})):
+        send_json(walk, operation, status, fields)
+    wrong_json(walk, operation)
+
+
+def update_organisation(walk: Walk, operation: Operation) -> None:
+    for status, fields in ((200, {"name": "Main Power"}), (200, {}), (400, {"slug": "other"})):
+        send_json(walk, operation, status, fields)
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    wrong_json(walk, operation)
+
+
+def create_key(walk: Walk, operation: Operation) -> None:
+    body = {"name": "a key of this check", "role": "viewer", "organisation": ORGANISATION}
+    for role in ("viewer", "uploader"):
+        made = send_json(walk, operation, 201, body | {"role": role, "expires_at": "2199-01-01T00:00:00Z"}).json()
+        walk.small_keys.append((made["secret"], made["key"]["prefix"]))
+    walk.prefix = send_json(walk, operation, 201, body | {"role": "analyst"}).json()["key"]["prefix"]
+    send_json(walk, operation, 201, {"name": "an administrator's", "role": "admin"})
+    send_json(walk, operation, 422, {"name": "of none", "role": "viewer"})
+    send_json(walk, operation, 404, body | {"organisation": ABSENT_SLUG})
+    for wrong in ({"role": "owner"}, {"expires_at": "2001-01-01T00:00:00Z"}, {"role": "admin"}, {"name": 1}, {"color": "red"}):
+        send_json(walk, operation, 400, body | wrong)
+    wrong_json(walk, operation)
+
+
+def rotate_key(walk: Walk, operation: Operation) -> None:
+    old = walk.prefix
+    walk.prefix = send_json(walk, operation, 201, {"overlap_s": 1}).json()["key"]["prefix"]
+    send_json(walk, operation, 409, {}, names={"prefix": old})
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    for wrong in ({"overlap_s": -1}, {"overlap_s": 2592001}, {"color": "red"}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def revoke_key(walk: Walk, operation: Operation) -> None:
+    for _ in range(2):
+        walk.ask("keys are revoked", operation, 200)
+    walk.ask("keys are revoked", operation, 404, names=ABSENT)
+
+
 def create_project(walk: Walk, operation: Operation) -> None:
     body = {"slug": SLUG, "name": "Kitobo", "kind": "mini_grid", "currency": "KES", "time_zone": "Africa/Nairobi", "country": "KE"}
-    json_type = {"Content_Type": "application/json"}
-
-    def send(status: int, value: dict) -> None:
-        walk.ask("a body of JSON", operation, status, body=json.dumps(value).encode(), **json_type)
-
-    send(201, body)
-    send(201, body | {"slug": EMPTY_SLUG})
-    send(409, body)
-    send(400, body | {"kind": "x", "color": "red"})
+    send_json(walk, operation, 422, body)
+    body["organisation"] = ORGANISATION
+    send_json(walk, operation, 201, body)
+    send_json(walk, operation, 201, body | {"slug": EMPTY_SLUG})
+    send_json(walk, operation, 409, body)
+    send_json(walk, operation, 404, body | {"slug": "new", "organisation": ABSENT_SLUG})
+    send_json(walk, operation, 400, body | {"kind": "x", "color": "red"})
     wrong_json(walk, operation)
 
 
 def update_project(walk: Walk, operation: Operation) -> None:
     for status, fields in ((200, {"name": "Kitobo Island"}), (409, {"currency": "TZS"}), (400, {"slug": "other"})):
-        walk.ask("a body of JSON", operation, status, body=json.dumps(fields).encode(), Content_Type="application/json")
-    walk.ask("a body of JSON", operation, 404, body=b"{}", Content_Type="application/json", names=ABSENT)
+        send_json(walk, operation, status, fields)
+    send_json(walk, operation, 404, {}, names=ABSENT)
     wrong_json(walk, operation)
+
+
+def send_json(walk: Walk, operation: Operation, status: int, value: dict, **more) -> Answer:
+    return walk.ask("a body of JSON", operation, status, body=json.dumps(value).encode(), **JSON, **more)
 
 
 def wrong_json(walk: Walk, operation: Operation) -> None:
@@ -247,6 +301,8 @@ def purge_upload(walk: Walk, operation: Operation) -> None:
 
 # What the order of these makes, the later ones find.
 BY_HAND = {
+    "create_organisation": create_organisation, "update_organisation": update_organisation, "create_key": create_key,
+    "rotate_key": rotate_key, "revoke_key": revoke_key,
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
 }
@@ -310,6 +366,8 @@ def ask_wrongly(walk: Walk, operation: Operation) -> None:
         answer = walk.client.ask(operation.method, walk.path(operation), key=None)
         wrong = answer.status == 401 or "401" in described["responses"]
         walk.faults["what says no key needs none"] += [f"{operation}: {answer.status}"] if wrong else []
+    if "403" in described["responses"]:
+        too_small(walk, operation)
     if "400" in described["responses"]:
         walk.ask("a parameter that is not described", operation, 400, query="?undescribed=1")
         walk.ask("too many parameters", operation, 400, query="?" + "a=1&" * 201)
@@ -317,6 +375,16 @@ def ask_wrongly(walk: Walk, operation: Operation) -> None:
         walk.ask("a name that is not there", operation, 404, names=ABSENT)
     if operation.path == "/v1/uploads" and operation.method == "get":
         walk.ask("a name that is not there", operation, 404, query=f"?project={ABSENT_SLUG}")
+
+
+def too_small(walk: Walk, operation: Operation) -> None:
+    """Keys of small roles, of which none or some may do it: the problem says which roles may."""
+    for secret, prefix in walk.small_keys:
+        # A key knows of itself, whatever its role.
+        path = walk.path(operation, prefix=prefix)
+        walk.judge("a role that is too small", operation, walk.client.ask(operation.method, path, key=secret))
+    if "403" not in walk.seen[operation]:
+        walk.faults["a role that is too small"].append(f"{operation}: no role is")
 
 
 def methods(walk: Walk) -> list:
@@ -350,7 +418,7 @@ def unseen(walk: Walk) -> list:
         described = set(walk.description.of(operation)["responses"])
         # An answer that is too large is asked for once, above; a queue that is full is a matter of timing.
         of_metrics = {"422", "429"} if operation.path.startswith("/v1/metrics/") else set()
-        out_of_reach = OUT_OF_REACH | of_metrics
+        out_of_reach = OUT_OF_REACH | of_metrics | OUT_OF_REACH_OF.get(walk.description.of(operation)["operationId"], set())
         missing += [f"{operation}: {status}" for status in sorted(described - walk.seen[operation] - out_of_reach)]
     return missing
 
