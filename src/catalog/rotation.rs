@@ -124,7 +124,7 @@ mod tests {
         let mut both = vec![first.key.prefix.clone(), second.key.prefix.clone()];
         both.sort();
         assert_eq!(before(&third.secret).await, both);
-        assert_eq!(before(&second.secret).await, [first.key.prefix.clone()]);
+        assert_eq!(before(&second.secret).await, std::slice::from_ref(&first.key.prefix));
         assert_eq!(before(&first.secret).await, [""; 0]);
         assert_eq!(before(&another.secret).await, [""; 0]);
     }

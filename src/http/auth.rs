@@ -41,6 +41,7 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 impl Caller {
+    #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.0
     }
@@ -69,6 +70,7 @@ macro_rules! holders_of {
         }
 
         impl $name {
+            #[must_use]
             pub fn principal(&self) -> &Principal {
                 &self.0
             }

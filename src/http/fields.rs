@@ -24,13 +24,11 @@ impl Fields {
 
     /// A text read by `parse`, if it is there and right. A null is as nothing.
     pub(super) fn text<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        match self.take(name)? {
-            Value::String(text) => parse(&text).map_err(|message| self.fault(name, message)).ok(),
-            _ => {
-                self.fault(name, format!("{name} is a text, in quotes"));
-                None
-            }
-        }
+        let Value::String(text) = self.take(name)? else {
+            self.fault(name, format!("{name} is a text, in quotes"));
+            return None;
+        };
+        parse(&text).map_err(|message| self.fault(name, message)).ok()
     }
 
     /// The same for what a text stands for.

@@ -182,22 +182,25 @@ fn knows_key(principal: &Principal, key: &ApiKey) -> bool {
     in_hand || principal.key_prefix == key.prefix
 }
 
-macro_rules! raise_as_any_that_is_found {
-    ($($seen_by_all:ident)+; $($name:ident)+) => {
-        $(impl Raises for $seen_by_all {
+/// What a look-up can come to.
+macro_rules! raises {
+    ($($name:ident: $codes:expr;)+) => {$(
+        impl Raises for $name {
             fn codes() -> Vec<&'static str> {
-                [Caller::codes(), vec!["not_found"]].concat()
+                [Caller::codes(), $codes.to_vec()].concat()
             }
-        })+
-        $(impl Raises for $name {
-            fn codes() -> Vec<&'static str> {
-                [Caller::codes(), vec!["not_found", "forbidden"]].concat()
-            }
-        })+
-    };
+        }
+    )+};
 }
 
-raise_as_any_that_is_found! {
-    OrganisationViewer;
-    ProjectViewer ProjectManager UploadViewer UploadManager UploadEraser OrganisationEditor KeyManager
+raises! {
+    ProjectViewer: ["not_found", "forbidden"];
+    ProjectManager: ["not_found", "forbidden"];
+    UploadViewer: ["not_found", "forbidden"];
+    UploadManager: ["not_found", "forbidden"];
+    UploadEraser: ["not_found", "forbidden"];
+    // Every role may see its own.
+    OrganisationViewer: ["not_found"];
+    OrganisationEditor: ["not_found", "forbidden"];
+    KeyManager: ["not_found", "forbidden"];
 }

@@ -1,4 +1,4 @@
-//! What requests bring, described: the fields of a project, and what an upload says about itself. How they are read is
+//! What requests bring, described: the fields of organisations, keys and projects, and what an upload says about itself. How they are read is
 //! beside the handlers.
 
 use serde_json::json;
