@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Answer, TestServer};
+use crate::harness::{Answer, TestServer, Upload, file, row};
 
 #[tokio::test]
 async fn a_path_that_is_not_text_is_absent_as_any_other() {
@@ -22,10 +22,12 @@ async fn a_path_that_is_not_text_is_absent_as_any_other() {
 async fn a_parameter_is_refused_where_there_are_none() {
     let server = TestServer::start().await;
     server.admin().make_project("kitobo").await;
-    let upload = "uploads/upl_00000000000000000000000000000001";
+    let sent = Upload::new("kitobo", file(&[row("A1", "1"), row("A2", "x")])).with("on_error", "skip_rows");
+    let sent = server.admin().commit(&sent).await;
+    let upload = format!("uploads/{}", sent["id"].as_str().unwrap());
     for path in [
         "projects/kitobo",
-        upload,
+        upload.as_str(),
         &format!("{upload}/file"),
         &format!("{upload}/rejected.csv"),
         "metrics",

@@ -62,7 +62,7 @@ async fn a_body_of_another_type_or_coding_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn a_parameter_that_is_no_text_and_a_key_that_repeats_are_refused_by_name() {
     let server = TestServer::start().await;
-    for path in ["/v1/metrics/revenue_per_site?site=%ff", "/v1/uploads?site=a%C3", "/v1/projects/a?site=%80"] {
+    for path in ["/v1/metrics/revenue_per_site?site=%ff", "/v1/uploads?site=a%C3", "/v1/dataset-types?site=%80"] {
         let answer = server.admin().get(path).await;
         answer.assert_problem(400, "invalid_parameter");
         assert_eq!(answer.body["parameter"], "site", "{path}");
