@@ -75,7 +75,9 @@ class Server:
         environment = {**os.environ, **({"WATTLAKE_QUERY_PARTIALS_BYTES": partials} if partials else {})}
         self.address = f"http://127.0.0.1:{port}"
         began = time.perf_counter()
-        self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}"],
+        # It is asked as fast as it answers.
+        any_rate = ["--http-key-requests-per-s", "0", "--http-organisation-requests-per-s", "0"]
+        self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}", *any_rate],
                                         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on has failed")]
 
+mod audit;
 mod ingest;
 mod queries;
 mod set;
 
-criterion::criterion_main!(ingest::benches, queries::benches);
+criterion::criterion_main!(audit::benches, ingest::benches, queries::benches);

@@ -61,7 +61,7 @@ async fn answer(
     let existing = lake.projects.iter().map(Project::owner);
     let scope = Scope::of(principal, existing).narrowed(&request.projects).unwrap();
     let inputs = Inputs { snapshot: lake.state.lake.snapshot(), scope: &scope, projects, uploads, now: Utc::now() };
-    let answer = lake.state.engine.answer(metric, request, inputs, Format::Json).await.unwrap();
+    let answer = lake.state.engine.answer(principal, metric, request, inputs, Format::Json).await.unwrap();
     assert!(!answer.truncated);
     answer.bytes.len()
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     access::{Principal, Scope},
-    catalog::{CatalogError, KeyTerms, OnError, Project, ProjectText},
+    catalog::{AuditActor, AuditEntry, AuditOutcome, CatalogError, KeyTerms, NewKey, OnError, Project, ProjectText},
     config::Config,
     error::ErrorKind,
     ingest::{IngestError, Outcome, UploadRequest},
@@ -98,8 +98,10 @@ pub async fn run(config: Config) -> Result<(), DemoError> {
     for project in data.projects {
         load(&server, project).await?;
     }
-    let key = server.state.catalog.create_key(KeyTerms::of_admin("demo")).await?.secret;
-    say_what_to_try(&server.address, &key)?;
+    let NewKey { key, secret } = server.state.catalog.create_key(KeyTerms::of_admin("demo")).await?;
+    let entry = AuditEntry::new(AuditActor::CommandLine, "key.create", AuditOutcome::Done);
+    server.state.catalog.append_audit(&[AuditEntry { object: Some(key.prefix), ..entry }]).await?;
+    say_what_to_try(&server.address, &secret)?;
     server.run_until(stop.received()).await;
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod payments;
 pub mod catalog;
 pub mod lake;
 
+pub mod audit;
 pub mod query;
 
 pub mod ingest;

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
@@ -13,11 +14,13 @@ use std::{
 };
 
 use axum::{Router, extract::Request};
+use chrono::Utc;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
+use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
@@ -27,11 +30,12 @@ use tokio::{
 use tower::ServiceExt;
 
 use crate::{
-    catalog::{Catalog, CatalogError},
+    audit::Recorder,
+    catalog::{AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError},
     config::{Config, HttpConfig},
     durable,
     error::ErrorKind,
-    http::{AppState, SendTimeout, router},
+    http::{Allowance, AppState, Peer, SendTimeout, router},
     ingest::{Ingest, IngestError},
     lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError},
@@ -43,6 +47,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often old files are looked for.
 const REMOVE_EVERY: Duration = Duration::from_mins(10);
+
+/// How long a request waits for the audit log.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The least buffer that hyper takes.
 const MIN_BUFFER: usize = 8192;
@@ -131,9 +138,12 @@ impl Server {
         let engine = Arc::new(Engine::new(lake.root(), config.query.clone()).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
+        let audit = Recorder::start(catalog.clone(), &config.audit, AUDIT_PATIENCE);
+        let allowance = Arc::new(Allowance::new(&config.http));
+        let config = Arc::new(config);
         Ok(Self {
             address,
-            state: AppState { catalog, config: Arc::new(config), lake, ingest, metrics, engine, counters },
+            state: AppState { catalog, config, lake, ingest, metrics, engine, counters, audit, allowance },
             listener,
             _lock: lock,
         })
@@ -141,30 +151,53 @@ impl Server {
 
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let AppState { config, catalog, ingest, counters, .. } = self.state.clone();
-        let upkeep = tokio::spawn(upkeep(ingest.clone(), self.state.lake.clone(), config.lake.retention));
+        let AppState { config, catalog, ingest, counters, audit, .. } = self.state.clone();
+        let upkeep = tokio::spawn(upkeep(self.state.clone()));
         serve(self.listener, router(self.state), &config.http, &counters, stop).await;
         upkeep.abort();
         if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
             tracing::warn!("some uploads did not end in time; the next start settles them");
         }
+        if let Err(error) = audit.flush().await {
+            tracing::error!(%error, "the last entries of the audit log are lost");
+        }
         catalog.close().await;
     }
 }
 
-/// What is done beside answering: damaged projects are repaired as they are found, and old files go.
-async fn upkeep(ingest: Arc<Ingest>, lake: Arc<Lake>, retention: Duration) {
+/// What is done beside answering: damaged projects are repaired as they are found, and what is old goes.
+async fn upkeep(state: AppState) {
     let remove = async {
         loop {
-            match lake.remove_old_files(retention).await {
+            match state.lake.remove_old_files(state.config.lake.retention).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "old files of the lake are removed"),
                 Err(error) => tracing::warn!(%error, "old files of the lake could not be removed"),
             }
+            match cut_audit(&state).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "old entries of the audit log are removed"),
+                Err(error) => tracing::warn!(%error, "old entries of the audit log could not be removed"),
+            }
             tokio::time::sleep(REMOVE_EVERY).await;
         }
     };
-    tokio::join!(ingest.repair_for_ever(), remove);
+    tokio::join!(state.ingest.repair_for_ever(), remove);
+}
+
+/// Removes the entries of the audit log of days that are older than they are kept, and says so in the log itself.
+async fn cut_audit(state: &AppState) -> Result<u64, CatalogError> {
+    let oldest = Utc::now() - state.config.audit.retention;
+    let day = oldest.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    let removed = state.catalog.cut_audit(day).await?;
+    if removed > 0 {
+        let entry = AuditEntry {
+            parameters: Some(json!({ "before": day, "entries": removed })),
+            ..AuditEntry::new(AuditActor::Server, "audit.cut", AuditOutcome::Done)
+        };
+        state.catalog.append_audit(&[entry]).await?;
+    }
+    Ok(removed)
 }
 
 /// Makes the data folder this server's alone: a second server would settle and remove uploads that the first is at.
@@ -206,9 +239,12 @@ async fn serve(
         };
         // Takes the ended ones out of the set, which would else grow for ever.
         while connections.try_join_next().is_some() {}
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, peer, permit)) = accepted else { continue };
         let router = router.clone();
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request)
+        });
         let stream = TokioIo::new(SendTimeout::new(stream, config.send_idle_timeout));
         let connection = graceful.watch(http.serve_connection(stream, service));
         let open = counters.connection();
@@ -253,15 +289,16 @@ fn open_files_limit() -> Option<usize> {
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // An answer's last piece is not to wait for the acknowledgement of the one before.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "could not set nodelay");
             }
-            Some((stream, permit))
+            // Of an IPv4 peer of an IPv6 socket, the address that it knows itself by.
+            Some((stream, peer.ip().to_canonical(), permit))
         }
         Err(error) => {
             tracing::warn!(%error, "could not accept a connection");

@@ -1,7 +1,10 @@
-//! The catalogue: organisations, projects, keys and uploads, in one `SQLite` file. The only user of sqlx.
+//! The catalogue: organisations, projects, keys, uploads and the audit log, in one `SQLite` file. The only user of sqlx.
 //!
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
+mod audit;
+mod audit_check;
+mod audit_entry;
 mod codes;
 mod idempotency;
 mod keys;
@@ -23,6 +26,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use audit::{AuditCursor, AuditFilter, AuditView};
+pub use audit_check::AuditCheck;
+pub use audit_entry::{AuditActor, AuditEntry, AuditOutcome, AuditRecord};
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, KeyTerms, NewKey};

@@ -8,11 +8,13 @@ use serde_json::json;
 
 use super::{
     Failure,
+    audit::Doing,
     orgs::named_by_flag,
     output::{say, say_json, say_table},
 };
 use crate::{
     access::Role,
+    audit::note,
     catalog::{ApiKey, Catalog, KeyTerms, NewKey, checked_name},
     error::ErrorKind,
     ids::OrganisationSlug,
@@ -85,12 +87,26 @@ impl Action {
         !matches!(self, Self::Create { .. })
     }
 
+    /// What it changes, for the audit log.
+    pub(super) fn doing(&self) -> Option<Doing> {
+        match self {
+            Self::Create { .. } => Some(Doing("key.create", None)),
+            Self::Revoke { prefix } => Some(Doing("key.revoke", Some(prefix.clone()))),
+            Self::Rotate { prefix, .. } => Some(Doing("key.rotate", Some(prefix.clone()))),
+            Self::List => None,
+        }
+    }
+
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { role, name, organisation, expires_in } => {
                 let expires_at = expires_in.map(|span| Utc::now() + span.0);
                 let terms = KeyTerms { name, role, organisation, expires_at };
                 let new = catalog.create_key(terms).await.map_err(named_by_flag)?;
+                note(|learned| {
+                    learned.object = Some(new.key.prefix.clone());
+                    learned.parameters = Some(json!({ "role": new.key.role, "organisation": new.key.organisation }));
+                });
                 show_once(&new, json)
             }
             Self::List => {
@@ -105,7 +121,9 @@ impl Action {
                 if overlap > Catalog::MAX_OVERLAP {
                     return Err(Failure::new(ErrorKind::Invalid, "--overlap is at most 30d"));
                 }
-                show_once(&catalog.rotate_key(&prefix, overlap).await?.new, json)
+                let new = catalog.rotate_key(&prefix, overlap).await?.new;
+                note(|learned| learned.parameters = Some(json!({ "replaced_by": new.key.prefix })));
+                show_once(&new, json)
             }
         }
     }

@@ -9,7 +9,8 @@ use super::{
     output::{say, say_json},
 };
 use crate::{
-    catalog::Catalog,
+    audit::note,
+    catalog::{AuditCheck, Catalog},
     config::Config,
     error::ErrorKind,
     ids::ProjectSlug,
@@ -24,15 +25,18 @@ impl From<LakeError> for Failure {
     }
 }
 
-/// Compares everything with what was written: the ledger, the log, the bytes of every file of the lake, and what is kept of
-/// every upload. Changes nothing, and may run beside a server. A finding ends it with exit code 1.
+/// Compares everything with what was written: the ledger, the log, the bytes of every file of the lake, what is kept of
+/// every upload, and the audit log. Changes nothing, and may run beside a server. A finding ends it with exit code 1.
 pub(super) async fn fsck(folder: &Path, catalog: &Catalog, as_json: bool) -> Result<(), Failure> {
     let mut findings = Lake::inspect(catalog, folder).await?;
     let mut uploads = 0;
     findings.extend(inspect_uploads(catalog, folder, |read| uploads = read).await?);
+    let AuditCheck { entries, last: (last, hash), broken } = catalog.check_audit().await?;
+    findings.extend(broken.map(|(entry, how)| Finding::AuditLog { entry, how }));
     if as_json {
-        say_json(&json!({ "sound": findings.is_empty(), "uploads": uploads, "findings":
-            findings.iter().map(finding_json).collect::<Vec<_>>() }))?;
+        say_json(&json!({ "sound": findings.is_empty(), "uploads": uploads,
+            "audit": { "entries": entries, "last": { "seq": last, "hash": hash } },
+            "findings": findings.iter().map(finding_json).collect::<Vec<_>>() }))?;
     } else {
         for finding in &findings {
             say(&finding.to_string())?;
@@ -40,11 +44,26 @@ pub(super) async fn fsck(folder: &Path, catalog: &Catalog, as_json: bool) -> Res
     }
     match findings.len() {
         0 if as_json => Ok(()),
-        0 => say(&format!("all is as it was written: the ledger, the log, the lake's files and {uploads} uploads")),
+        0 => {
+            say(&format!(
+                "all is as it was written: the ledger, the log, the lake's files, {uploads} uploads and {entries} entries of \
+                 the audit log"
+            ))?;
+            say(&format!(
+                "the last entry is {last}, with the hash {hash}; kept elsewhere, they show a log that was made anew"
+            ))
+        }
         count => {
-            let advice = "start the server: it mends what it can, and makes damaged projects anew from their uploads; or run \
-                `wattlake rebuild`";
-            Err(Failure::new(ErrorKind::Rejected, &format!("{count} findings")).with_line(advice))
+            let mut failure = Failure::new(ErrorKind::Rejected, &format!("{count} findings"));
+            if broken.is_some() {
+                failure = failure.with_line("nothing mends the audit log: what it said is in a backup, if anywhere");
+            }
+            if count > usize::from(broken.is_some()) {
+                let advice = "start the server: it mends what it can, and makes damaged projects anew from their uploads; or \
+                    run `wattlake rebuild`";
+                failure = failure.with_line(advice);
+            }
+            Err(failure)
         }
     }
 }
@@ -64,6 +83,7 @@ pub(super) async fn rebuild(config: Config, projects: Vec<ProjectSlug>, as_json:
         return Err(Failure::new(ErrorKind::NotFound, &format!("there is no project {unknown}")));
     }
     let chosen = if projects.is_empty() { known } else { projects };
+    note(|learned| learned.projects.clone_from(&chosen));
     let mut done = Vec::new();
     for project in chosen {
         let version = ingest.rebuild(&project).await?;

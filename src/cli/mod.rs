@@ -1,5 +1,6 @@
 //! The command line: what to run, and how failures are told. One file a group of commands.
 
+mod audit;
 mod check;
 mod client;
 mod ingest;
@@ -22,6 +23,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use audit::{Doing, recorded};
 use client::ClientFlags;
 pub use output::Failure;
 use settings::{DataFlags, ServerFlags};
@@ -72,6 +74,13 @@ enum Action {
         data: DataFlags,
         #[command(subcommand)]
         action: projects::Action,
+    },
+    /// List who did what, from the audit log, with or without a running server.
+    Audit {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: audit::Action,
     },
     /// Send files of payments to a server, and say what became of them.
     Ingest(ingest::Flags),
@@ -149,18 +158,24 @@ impl Action {
             },
             Self::Keys { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
-                action.run(&catalog, json).await?;
+                recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Orgs { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
-                action.run(&catalog, json).await?;
+                recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Projects { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
+                catalog.close().await;
+                Ok(())
+            }
+            Self::Audit { data, action } => {
+                let catalog = open_catalog(&data.data_dir()?, true).await?;
                 action.run(&catalog, json).await?;
                 catalog.close().await;
                 Ok(())
@@ -179,8 +194,11 @@ impl Action {
             }
             Self::Rebuild { data, projects } => {
                 let config = data.settings()?;
-                open_catalog(&config.data_dir, true).await?.close().await;
-                lake::rebuild(config, projects, json).await
+                let catalog = open_catalog(&config.data_dir, true).await?;
+                let doing = Some(Doing("lake.rebuild", None));
+                let done = recorded(&catalog, doing, lake::rebuild(config, projects, json)).await;
+                catalog.close().await;
+                done
             }
         }
     }

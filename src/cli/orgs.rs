@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{
     Failure,
+    audit::Doing,
     output::{say, say_json, say_table},
 };
 use crate::{
@@ -37,6 +38,15 @@ impl Action {
     /// Whether it only looks at what is there, so that a folder that is not there is a mistake.
     pub(super) fn only_reads(&self) -> bool {
         !matches!(self, Self::Create { .. })
+    }
+
+    /// What it changes, for the audit log.
+    pub(super) fn doing(&self) -> Option<Doing> {
+        match self {
+            Self::Create { slug, .. } => Some(Doing("organisation.create", Some(slug.to_string()))),
+            Self::Rename { slug, .. } => Some(Doing("organisation.update", Some(slug.to_string()))),
+            Self::List => None,
+        }
     }
 
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {

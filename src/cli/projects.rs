@@ -4,10 +4,12 @@ use clap::Subcommand;
 
 use super::{
     Failure,
+    audit::Doing,
     orgs::named_by_flag,
     output::{say, say_json, say_table},
 };
 use crate::{
+    audit::note,
     catalog::{Catalog, Project, ProjectText},
     error::ErrorKind,
 };
@@ -47,6 +49,14 @@ impl Action {
         matches!(self, Self::List)
     }
 
+    /// What it changes, for the audit log.
+    pub(super) fn doing(&self) -> Option<Doing> {
+        match self {
+            Self::Create { slug, .. } => Some(Doing("project.create", Some(slug.clone()))),
+            Self::List => None,
+        }
+    }
+
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { slug, name, kind, currency, time_zone, country, organisation } => {
@@ -66,6 +76,7 @@ impl Action {
                     })
                 })?;
                 let project = catalog.create_project(new).await.map_err(named_by_flag)?;
+                note(|learned| learned.projects = vec![project.slug.clone()]);
                 if json { say_json(&project) } else { say(project.slug.as_str()) }
             }
             Self::List => {

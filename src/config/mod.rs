@@ -24,6 +24,7 @@ pub struct Config {
     pub upload: UploadConfig,
     pub query: QueryConfig,
     pub lake: LakeConfig,
+    pub audit: AuditConfig,
     pub log: LogConfig,
 }
 
@@ -49,6 +50,15 @@ pub struct HttpConfig {
     pub cors_origins: Vec<String>,
     /// Whether the operational counters need no key.
     pub metrics_open: bool,
+    /// A header, in lower case, in which a proxy in front says whom it speaks for; the audit log believes its last address.
+    pub client_address_header: Option<String>,
+    /// Of one key; none is set where it is 0.
+    pub key_requests_per_s: u32,
+    /// Of one key that was silent, at once.
+    pub key_burst: u32,
+    /// Of all keys of an organisation together; none is set where it is 0.
+    pub organisation_requests_per_s: u32,
+    pub organisation_burst: u32,
 }
 
 /// The limits of one upload, and of uploads at once.
@@ -80,6 +90,16 @@ pub struct QueryConfig {
     pub spill_bytes: u64,
     pub timeout: Duration,
     pub concurrency: usize,
+    /// Of the queries at once, those of one organisation; 0 is a number by the cores.
+    pub organisation_concurrency: usize,
+    /// Of the queries at once, those of one key; 0 is a number by the cores.
+    pub key_concurrency: usize,
+    /// Queries that wait for their turn.
+    pub queue: usize,
+    /// Of the queries that wait, those of one organisation.
+    pub organisation_queue: usize,
+    /// Of the queries that wait, those of one key.
+    pub key_queue: usize,
     /// The most rows of one answer.
     pub max_rows: usize,
     /// The most bytes of one answer, before it is packed for sending.
@@ -92,6 +112,18 @@ pub struct QueryConfig {
 pub struct LakeConfig {
     /// How long files stay that the newest version no longer has.
     pub retention: Duration,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default)]
+pub struct AuditConfig {
+    /// How long entries stay.
+    pub retention: Duration,
+    /// How long an entry waits for others before they are written together; those of changes of rights and of deletions
+    /// do not wait.
+    pub flush: Duration,
+    /// Entries that wait at most; then requests wait.
+    pub buffer_entries: usize,
 }
 
 #[derive(Clone, Debug, Default)]

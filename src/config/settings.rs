@@ -85,6 +85,16 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.http.cors_origins, origins(t))),
     ("http.metrics_open", Form::Flag, "false", "Whether /metrics answers without an administrator's key.",
         |c, t| set(&mut c.http.metrics_open, flag(t))),
+    ("http.client_address_header", Form::Text, "", "A header, such as x-forwarded-for, in which a proxy in front says whom it speaks for; none is believed by default.",
+        |c, t| set(&mut c.http.client_address_header, header_name(t))),
+    ("http.key_requests_per_s", Form::Number, "50", "Requests of one key a second, on average; 0 is any.",
+        |c, t| set(&mut c.http.key_requests_per_s, number(t, 0..=1_000_000))),
+    ("http.key_burst", Form::Number, "200", "Requests of one key at once, after it was silent.",
+        |c, t| set(&mut c.http.key_burst, number(t, 1..=1_000_000))),
+    ("http.organisation_requests_per_s", Form::Number, "200", "Requests of all keys of an organisation a second, on average; 0 is any.",
+        |c, t| set(&mut c.http.organisation_requests_per_s, number(t, 0..=1_000_000))),
+    ("http.organisation_burst", Form::Number, "800", "Requests of all keys of an organisation at once, after it was silent.",
+        |c, t| set(&mut c.http.organisation_burst, number(t, 1..=1_000_000))),
     ("upload.max_bytes", Form::Size, "2GiB", "The most bytes of an uploaded file, packed or unpacked.",
         |c, t| set(&mut c.upload.max_bytes, size(t, 1 << 10..=1 << 40))),
     ("upload.max_unpack_ratio", Form::Number, "200", "How many times its size a packed file may unpack to, beyond 64 MiB.",
@@ -111,6 +121,16 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.timeout, seconds(t, 1..=3600))),
     ("query.concurrency", Form::Number, "8", "The most queries at once; more wait.",
         |c, t| set(&mut c.query.concurrency, number(t, 1..=1024))),
+    ("query.organisation_concurrency", Form::Number, "0", "Of the queries at once, the most of one organisation; 0 is half as many as cores, from 2 to three quarters of query.concurrency.",
+        |c, t| set(&mut c.query.organisation_concurrency, number(t, 0..=1024))),
+    ("query.key_concurrency", Form::Number, "0", "Of the queries at once, the most of one key; 0 is half as many as cores, from 1 to half of query.concurrency.",
+        |c, t| set(&mut c.query.key_concurrency, number(t, 0..=1024))),
+    ("query.queue", Form::Number, "256", "The most queries that wait for their turn.",
+        |c, t| set(&mut c.query.queue, number(t, 0..=100_000))),
+    ("query.organisation_queue", Form::Number, "128", "Of the queries that wait, the most of one organisation.",
+        |c, t| set(&mut c.query.organisation_queue, number(t, 0..=100_000))),
+    ("query.key_queue", Form::Number, "64", "Of the queries that wait, the most of one key.",
+        |c, t| set(&mut c.query.key_queue, number(t, 0..=100_000))),
     ("query.max_rows", Form::Number, "1000000", "The most rows of one answer.",
         |c, t| set(&mut c.query.max_rows, number(t, 1..=100_000_000))),
     ("query.max_answer_bytes", Form::Size, "256MiB", "The most bytes of one answer, before it is packed for sending.",
@@ -119,6 +139,12 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.target_partitions, number(t, 0..=1024))),
     ("lake.retention_days", Form::Number, "7", "Days for which earlier versions of the lake stay readable; then their files go.",
         |c, t| set(&mut c.lake.retention, days(t, 0..=3650))),
+    ("audit.retention_days", Form::Number, "400", "Days for which entries of the audit log stay.",
+        |c, t| set(&mut c.audit.retention, days(t, 1..=36_500))),
+    ("audit.flush_ms", Form::Number, "200", "Milliseconds in which entries of reads are written together; others are written at once.",
+        |c, t| set(&mut c.audit.flush, number(t, 1..=10_000).map(Duration::from_millis))),
+    ("audit.buffer_entries", Form::Number, "4096", "The most entries of the audit log that wait to be written; then requests wait.",
+        |c, t| set(&mut c.audit.buffer_entries, number(t, 16..=1_000_000))),
     ("log.format", Form::Text, "text", "text for people, json for machines.",
         |c, t| set(&mut c.log.format, log_format(t))),
     ("log.filter", Form::Text, "warn,wattlake=info", "What to log: levels and targets, as here.",
@@ -188,6 +214,16 @@ fn shown(bytes: u64) -> String {
         0x0010_0000.. if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         1024.. if bytes.is_multiple_of(1024) => format!("{}KiB", bytes >> 10),
         _ => bytes.to_string(),
+    }
+}
+
+/// A header's name (RFC 9110, 5.1) in lower case; none where the text is empty.
+fn header_name(text: &str) -> Result<Option<String>, String> {
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    match text.len() {
+        0 => Ok(None),
+        1..=100 if letters => Ok(Some(text.to_ascii_lowercase())),
+        _ => Err("the name of a header is needed, such as x-forwarded-for".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use utoipa::{
 };
 
 use crate::{
-    catalog::{ApiKey, OnError, Organisation, Project, UploadRecord, UploadStatus},
+    catalog::{ApiKey, AuditRecord, OnError, Organisation, Project, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     payments::{
         definition::{ColumnDefinition, Format},
@@ -51,6 +51,15 @@ pub(super) struct ReadinessChecks {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ProjectList {
     pub(super) projects: Vec<Project>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    pub(super) next_cursor: Option<String>,
+}
+
+/// Entries of the audit log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditList {
+    pub(super) entries: Vec<AuditRecord>,
     /// The `cursor` of the next page; null on the last.
     #[schema(required)]
     pub(super) next_cursor: Option<String>,

@@ -13,7 +13,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
-use super::{AppState, Problem, middleware::KeyOfRequest, problem_types::Raises};
+use super::{AppState, Problem, middleware::KeyOfRequest, problem_types::Raises, recording};
 use crate::{
     access::{Permission, Principal, Role, Scope},
     catalog::{Catalog, CatalogError},
@@ -36,6 +36,7 @@ impl FromRequestParts<AppState> for Caller {
         if let Some(key) = parts.extensions.get::<KeyOfRequest>() {
             key.set(&principal.key_prefix);
         }
+        recording::admit(parts, state, &principal).await?;
         Ok(Self(principal))
     }
 }
@@ -49,7 +50,7 @@ impl Caller {
 
 impl Raises for Caller {
     fn codes() -> Vec<&'static str> {
-        vec!["unauthenticated", "unavailable"]
+        vec!["unauthenticated", "too_many_requests", "unavailable", "storage_full"]
     }
 }
 

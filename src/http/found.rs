@@ -9,6 +9,7 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use super::{AppState, Caller, PathName, Problem, auth::permit, problem_types::Raises};
 use crate::{
     access::{Permission, Principal, Role, Scope},
+    audit::note,
     catalog::{ApiKey, Organisation, Project, UploadRecord},
     ids::{OrganisationSlug, ProjectSlug, UploadId},
 };
@@ -67,6 +68,7 @@ async fn known_project(parts: &mut Parts, state: &AppState) -> Result<(Principal
     let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
     let scope = state.catalog.scope(&principal, slice::from_ref(&slug)).await?.ok_or_else(Problem::not_found)?;
     let project = state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)?;
+    note(|learned| learned.projects = vec![slug]);
     Ok((principal, scope, project))
 }
 
@@ -103,6 +105,7 @@ async fn seen_upload(
     if !scope.has_upload(&upload.projects, &upload.key_prefix) {
         return Err(Problem::not_found());
     }
+    note(|learned| learned.projects.clone_from(&upload.projects));
     permit(&principal, permission)?;
     Ok((upload, scope))
 }

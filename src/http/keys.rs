@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     AppState, JsonObject, NoParameters, OrganisationManager, PageRequest, Parameters, Problem,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     access::{Permission, Principal, Role},
+    audit::note,
     catalog::{ApiKey, Catalog, KeyTerms, checked_name},
     ids::OrganisationSlug,
 };
@@ -72,6 +73,10 @@ pub(super) async fn create_key(
 ) -> Result<(StatusCode, Json<MadeKey>), Problem> {
     let terms = read_terms(manager.principal(), body)?;
     let made = state.catalog.create_key(terms).await?;
+    note(|learned| {
+        learned.object = Some(made.key.prefix.clone());
+        learned.parameters = Some(json!({ "role": made.key.role, "organisation": made.key.organisation }));
+    });
     Ok((StatusCode::CREATED, Json(MadeKey { secret: made.secret, key: made.key })))
 }
 
@@ -182,5 +187,6 @@ pub(super) async fn rotate_key(
     let overlap = overlap.map_or(DEFAULT_OVERLAP, Duration::from_secs);
     let rotation = state.catalog.rotate_key(&found.key.prefix, overlap).await?;
     let (secret, key) = (rotation.new.secret, rotation.new.key);
+    note(|learned| learned.parameters = Some(json!({ "replaced_by": key.prefix })));
     Ok((StatusCode::CREATED, Json(RotatedKey { secret, key, replaced: rotation.old })))
 }

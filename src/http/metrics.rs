@@ -19,8 +19,10 @@ use super::{
     metric_paths::{Figures, MetricParameters},
     middleware::TRUNCATED,
     problem_types::{Raises, Refused},
+    recording::given,
 };
 use crate::{
+    audit::note,
     error::ErrorKind,
     ids::ProjectSlug,
     lake::Finding,
@@ -94,9 +96,15 @@ async fn ask(
         }
         .with("allowed", allowed)
     })?;
+    note(|learned| learned.parameters = given(parameters.rest(), &[]));
     let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
 
     let scope = reader.scope(&state.catalog, &request.projects).await?;
+    note(|learned| {
+        learned.projects = scope.projects().cloned().collect();
+        // They are its projects now.
+        learned.parameters = given(parameters.rest(), &["project"]);
+    });
     let facts: Vec<ProjectFacts> = state.catalog.projects_in(&scope).await?.iter().map(ProjectFacts::from).collect();
     let uploads = if metric.reads_uploads() {
         state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
@@ -105,6 +113,7 @@ async fn ask(
     };
     let inputs =
         Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
+    note(|learned| learned.lake_version = Some(inputs.snapshot.version));
     let incomplete = state.lake.incomplete(scope.projects());
     if !incomplete.is_empty() {
         return Err(damaged(&incomplete));
@@ -114,13 +123,14 @@ async fn ask(
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
     let began = Instant::now();
-    let answer = state.engine.answer(metric, &request, inputs, format).await;
+    let answer = state.engine.answer(reader.principal(), metric, &request, inputs, format).await;
     asked.ran(began.elapsed());
     if let Err(QueryError::Damaged(findings)) = &answer {
         state.lake.found(findings);
     }
     let answer = answer?;
     asked.gave(answer.rows, answer.bytes.len());
+    note(|learned| learned.rows = Some(answer.rows as u64));
     let mut response = (validators(&etag), Body::from(answer.bytes)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if answer.truncated {
@@ -173,7 +183,7 @@ impl From<QueryError> for Problem {
             other => other,
         };
         let code = match &error {
-            QueryError::Busy => "too_many_queries",
+            QueryError::Busy { .. } => "too_many_queries",
             QueryError::Timeout(_) => "query_timeout",
             QueryError::Resources(_) => "query_memory",
             QueryError::AnswerTooLarge { .. } => "answer_too_large",
@@ -198,7 +208,7 @@ mod tests {
             let response = Problem::from(error).into_response();
             (response.status().as_u16(), response.headers().contains_key(header::RETRY_AFTER))
         };
-        assert_eq!(answer(QueryError::Busy), (429, true));
+        assert_eq!(answer(QueryError::Busy { setting: "query.queue", limit: 1 }), (429, true));
         assert_eq!(answer(QueryError::Timeout(Duration::from_secs(30))), (504, false));
         assert_eq!(answer(QueryError::Resources(DataFusionError::ResourcesExhausted(String::new()))), (422, false));
         assert_eq!(answer(QueryError::AnswerTooLarge { limit: 1 }), (422, false));

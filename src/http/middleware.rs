@@ -40,6 +40,10 @@ const MAX_REQUEST_ID: usize = 64;
 /// How long a browser may remember a preflight.
 const CORS_MAX_AGE: Duration = Duration::from_mins(10);
 
+/// The id of a request, among its extensions.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Where authentication leaves the key's prefix for the log line.
 #[derive(Clone, Default)]
 pub(super) struct KeyOfRequest(Arc<OnceLock<String>>);
@@ -57,6 +61,7 @@ pub(super) async fn observe(State(counters): State<Arc<Counters>>, mut request: 
     let span = tracing::error_span!("request", request_id = id);
     let key = KeyOfRequest::default();
     request.extensions_mut().insert(key.clone());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let path = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let mut line = LogLine {
         _under_way: counters.request(),

@@ -1,6 +1,8 @@
 //! The HTTP API. `router()` is all of it on one screen; one file a resource.
 
+mod allowance;
 mod answers;
+mod audit;
 mod auth;
 mod body;
 mod connection;
@@ -25,6 +27,7 @@ pub mod problem;
 mod problem_types;
 mod projects;
 mod receive;
+mod recording;
 mod requests;
 mod uploads;
 mod withdraw;
@@ -40,14 +43,17 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use allowance::Allowance;
 pub use auth::{Admin, Caller, MetricReader, Monitor, OrganisationManager, ProjectReader, UploadReader, Uploader};
 pub use body::{SlowBody, slow_body_in};
 pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
+pub use recording::Peer;
 
 use crate::{
+    audit::Recorder,
     catalog::Catalog,
     config::Config,
     error::ErrorKind,
@@ -70,6 +76,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     pub engine: Arc<Engine>,
     pub counters: Arc<Counters>,
+    pub audit: Recorder,
+    pub allowance: Arc<Allowance>,
 }
 
 impl AppState {
@@ -81,7 +89,7 @@ impl AppState {
 /// Every route, and what wraps them: the last layer is the outermost. `routes!` takes a route's path and method from what
 /// stands above its handler, which is its description too.
 pub fn router(state: AppState) -> Router {
-    let (config, counters) = (state.config.clone(), state.counters.clone());
+    let (config, counters, recorded) = (state.config.clone(), state.counters.clone(), state.clone());
     let timed = OpenApiRouter::new()
         .routes(routes!(health::get_health))
         .routes(routes!(health::get_readiness))
@@ -97,6 +105,7 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(uploads::get_upload))
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))
+        .routes(routes!(audit::list_audit))
         .routes(routes!(uploads::list_dataset_types))
         .routes(routes!(uploads::get_template))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
@@ -127,6 +136,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::compression())
         .layer(axum::middleware::map_response(middleware::weaken_packed_etag))
         .layer(option_layer(middleware::cors(&config.http.cors_origins)))
+        .layer(axum::middleware::from_fn_with_state(recorded, recording::record))
         .layer(axum::middleware::from_fn_with_state(counters, middleware::observe))
 }
 

@@ -44,14 +44,18 @@ Payments of mini-grids and solar home systems: files go in, exact figures come o
 Every `GET` answers `HEAD` too, without a body. Answers are packed with gzip or zstd for those who accept it; their ETags \
 are weak then. A path that is not here answers 404 `unknown_route`, and a method that a path does not have 405 \
 `wrong_method`, with an `Allow` header. A request that is not HTTP, and one whose headers are larger than \
-`http.max_header_bytes` (431), are answered without a body before they reach the API.";
+`http.max_header_bytes` (431), are answered without a body before they reach the API.
 
-const TAGS: [(&str, &str); 7] = [
+A key, and all keys of an organisation together, make so many requests a second and no more; beyond that the answer is 429 \
+`too_many_requests`, and `Retry-After` says when to come again.";
+
+const TAGS: [(&str, &str); 8] = [
     ("organisations", "Whom projects and keys belong to."),
     ("keys", "Who may do what."),
     ("projects", "What a payment belongs to."),
     ("uploads", "Files of payments, and what became of them."),
     ("metrics", "Exact figures over all that a key may see."),
+    ("audit", "Who did what."),
     ("reference", "What a file of payments holds."),
     ("server", "The server itself."),
 ];

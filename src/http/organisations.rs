@@ -16,6 +16,7 @@ use super::{
     requests::{NewOrganisationFields, OrganisationChangeFields},
 };
 use crate::{
+    audit::note,
     catalog::{Organisation, checked_name},
     ids::OrganisationSlug,
 };
@@ -61,6 +62,7 @@ pub(super) async fn create_organisation(
     fields.need("name", name.as_ref());
     fields.finish("invalid_organisation")?;
     let (Some(slug), Some(name)) = (slug, name) else { return Err(Problem::unexplained()) };
+    note(|learned| learned.object = Some(slug.to_string()));
     let made = state.catalog.create_organisation(slug, name).await?;
     let location = format!("/v1/organisations/{}", made.slug);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(made)))

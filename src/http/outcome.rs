@@ -20,6 +20,7 @@ use super::{
     withdraw::no_uploads,
 };
 use crate::{
+    audit::note,
     catalog::UploadRecord,
     error::ErrorKind,
     ingest::{IngestError, Outcome},
@@ -28,6 +29,7 @@ use crate::{
 /// # Errors
 /// The file is refused for its content.
 pub(super) fn answer(outcome: Outcome, dry_run: bool) -> Result<Response, Problem> {
+    note_upload(&outcome, dry_run);
     match outcome {
         Outcome::Committed(record) => {
             let location = format!("/v1/uploads/{}", record.id);
@@ -43,6 +45,19 @@ pub(super) fn answer(outcome: Outcome, dry_run: bool) -> Result<Response, Proble
         // An answer that is replayed is one of the others.
         Outcome::Replayed(first) => answer(*first, dry_run),
     }
+}
+
+/// Notes which upload a file is. A dry run's is none, unless it came before.
+fn note_upload(outcome: &Outcome, dry_run: bool) {
+    let record = match outcome {
+        Outcome::Committed(record) | Outcome::Repeated(record) => record,
+        Outcome::Rejected(record) if !dry_run => record,
+        Outcome::Rejected(_) | Outcome::Checked(_) | Outcome::Replayed(_) => return,
+    };
+    note(|learned| {
+        learned.object = Some(record.id.to_string());
+        learned.lake_version = record.lake_version;
+    });
 }
 
 /// The report of a dry run, which is no upload and has no id.

@@ -20,6 +20,7 @@ use super::{
     requests::{NewProjectFields, ProjectChangeFields},
 };
 use crate::{
+    audit::note,
     catalog::{CatalogError, FieldError, Project, ProjectText},
     error::ErrorKind,
     ids::ProjectSlug,
@@ -70,6 +71,10 @@ pub(super) async fn create_project(
         Err(CatalogError::ProjectExists(slug)) => return Err(taken(&state, &manager, slug).await),
         other => other?,
     };
+    note(|learned| {
+        learned.object = Some(project.slug.to_string());
+        learned.projects = vec![project.slug.clone()];
+    });
     let location = format!("/v1/projects/{}", project.slug);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
 }

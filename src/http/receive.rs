@@ -19,6 +19,7 @@ use axum::{
     response::Response,
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -35,6 +36,7 @@ use super::{
 };
 use crate::{
     access::Scope,
+    audit::note,
     catalog::{OnError, Project},
     error::ErrorKind,
     ids::{IdempotencyKey, ProjectSlug},
@@ -297,6 +299,7 @@ async fn read_request(
     let missing = |name: &str, what: &str| invalid_parameter(name, format!("{name} is missing: {what}"));
     let slug = slug.ok_or_else(|| missing("project", "the slug of the project that the payments belong to"))?;
     let (scope, project) = find_project(state, &sender.uploader, &slug).await?;
+    note(|learned| learned.projects = vec![project.slug.clone()]);
     let dataset_name =
         dataset_name.ok_or_else(|| missing("dataset_name", "a name for this upload, such as 01_2024_Site Name"))?;
     check_dataset_name(&dataset_name)?;
@@ -366,6 +369,7 @@ async fn receive(
     body: impl Stream<Item = io::Result<Bytes>>,
 ) -> Result<Response, Problem> {
     let (dry_run, key_prefix) = (request.dry_run, request.key_prefix.clone());
+    note(|learned| learned.parameters = Some(json!({ "dataset_name": request.dataset_name, "dry_run": dry_run })));
     let body = while_key_holds(&state.catalog, &key_prefix, body);
     match state.ingest.upload(request, body).await? {
         Outcome::Replayed(first) => Ok(idempotency::replayed(answer(*first, dry_run))),

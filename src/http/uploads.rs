@@ -24,6 +24,7 @@ use super::{
     problem_types::Refused,
 };
 use crate::{
+    audit::note,
     catalog::{UploadFilter, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     lake,
@@ -84,14 +85,15 @@ pub(super) async fn list_uploads(
     };
     parameters.finish()?;
     let scope = reader.scope(&state.catalog, filter.project.as_slice()).await?;
+    note(|learned| learned.projects.extend(filter.project.clone()));
     let page = state.catalog.uploads(&scope, &filter, page.after.as_ref(), page.limit).await?;
     let next = next_cursor(&page, |upload| upload.id.clone());
     let uploads = page.items.iter().map(listed_json).collect();
     Ok(Json(UploadList { uploads, next_cursor: next }))
 }
 
-/// A value of `from` and `to`, which name when uploads were received.
-struct Instant(DateTime<Utc>);
+/// A value of `from` and `to`, which name when something was.
+pub(super) struct Instant(pub(super) DateTime<Utc>);
 
 impl FromStr for Instant {
     type Err = &'static str;

@@ -1,7 +1,9 @@
 //! Deleting uploads and bringing them back.
 
+use std::slice;
+
 use axum::{Json, extract::State};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     AppState, JsonObject, NoParameters, OrganisationManager, Problem,
@@ -12,6 +14,8 @@ use super::{
     uploads::{listed_json, upload_json},
 };
 use crate::{
+    audit::note,
+    catalog::UploadRecord,
     error::ErrorKind,
     ids::UploadId,
     ingest::{IngestError, Purged},
@@ -49,6 +53,7 @@ pub(super) async fn delete_upload(
 ) -> Result<Json<Value>, Problem> {
     let UploadManager { upload, scope } = found;
     let deleted = state.ingest.delete(&scope, &[upload.id]).await.map_err(of_one)?;
+    note_uploads(&deleted.uploads, Some(deleted.lake_version));
     Ok(Json(deleted.uploads.first().map_or(Value::Null, upload_json)))
 }
 
@@ -70,6 +75,7 @@ pub(super) async fn restore_upload(
 ) -> Result<Json<Value>, Problem> {
     let UploadManager { upload, scope } = found;
     let restored = state.ingest.restore(&scope, &upload.id).await.map_err(of_one)?;
+    note_uploads(&restored.uploads, Some(restored.lake_version));
     Ok(Json(restored.uploads.first().map_or(Value::Null, upload_json)))
 }
 
@@ -100,8 +106,10 @@ pub(super) async fn delete_uploads(
     JsonObject(body): JsonObject,
 ) -> Result<Json<DeletedUploads>, Problem> {
     let ids = read_ids(body)?;
+    note(|learned| learned.parameters = Some(json!({ "uploads": ids })));
     let scope = manager.scope(&state.catalog, &[]).await?;
     let deleted = state.ingest.delete(&scope, &ids).await?;
+    note_uploads(&deleted.uploads, Some(deleted.lake_version));
     let uploads = deleted.uploads.iter().map(listed_json).collect();
     Ok(Json(DeletedUploads { lake_version: deleted.lake_version, uploads }))
 }
@@ -126,8 +134,17 @@ pub(super) async fn purge_upload(
     // What is deleted is in no version that a query begins with, so that nothing of it comes back.
     state.engine.forget();
     let Purged { upload, lake_files, set_aside } = state.ingest.purge(&scope, &upload.id).await.map_err(of_one)?;
+    note_uploads(slice::from_ref(&upload), None);
     let upload = upload_json(&upload);
     Ok(Json(PurgedUpload { upload, lake_files_removed: lake_files, files_set_aside: set_aside }))
+}
+
+/// Notes the projects of uploads, and the version with which they are as they are now.
+fn note_uploads(uploads: &[UploadRecord], lake_version: Option<u64>) {
+    note(|learned| {
+        learned.projects = uploads.iter().flat_map(|upload| upload.projects.iter().cloned()).collect();
+        learned.lake_version = lake_version;
+    });
 }
 
 /// The ids of a body. What is no id is no upload either, and is named with those.

@@ -1,4 +1,4 @@
-//! What is found wrong with the lake: named, whoever finds it.
+//! What is found wrong with what is stored: named, whoever finds it.
 
 use std::fmt;
 
@@ -31,6 +31,8 @@ pub enum Finding {
     Upload { project: ProjectSlug, upload: UploadId, what: String },
     /// An upload that was answered as committed is in no version of the lake.
     UploadMissing { project: ProjectSlug, upload: UploadId },
+    /// The audit log does not hold from this entry on.
+    AuditLog { entry: u64, how: &'static str },
 }
 
 impl Finding {
@@ -68,6 +70,7 @@ impl Finding {
             Self::Orphan { .. } => "orphan",
             Self::Upload { .. } => "upload_altered",
             Self::UploadMissing { .. } => "upload_missing",
+            Self::AuditLog { .. } => "audit_broken",
         }
     }
 }
@@ -96,6 +99,7 @@ impl fmt::Display for Finding {
             Self::Orphan { path } => write!(f, "{path} was left by a change that did not take place"),
             Self::Upload { upload, what, .. } => write!(f, "{upload}: {what}"),
             Self::UploadMissing { upload, .. } => write!(f, "{upload} is committed and in no version of the lake"),
+            Self::AuditLog { entry, how } => write!(f, "entry {entry} of the audit log {how}"),
         }
     }
 }

@@ -12,28 +12,26 @@ use datafusion::{
 use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Format, QueryError,
     answer::{Answer, AnswerColumn, AnswerWarning, Rows, plain_schema},
     bounded::Bounded,
     encode::encode,
+    fair_queue::{FairQueue, Turn},
     metrics::{self, Metric},
     params::MetricRequest,
     plan::{Inputs, Plan, bound_values},
     session::{Relations, Sessions},
 };
-use crate::{catalog::UploadFacts, config::QueryConfig};
+use crate::{access::Principal, catalog::UploadFacts, config::QueryConfig};
 
 /// Runs metrics over one lake.
 #[derive(Debug)]
 pub struct Engine {
     sessions: Sessions,
     limits: QueryConfig,
-    running: Arc<Semaphore>,
-    /// Those that run and those that wait.
-    admitted: Arc<Semaphore>,
+    queue: FairQueue,
 }
 
 /// Into how many parts the engine splits a query.
@@ -42,12 +40,6 @@ fn partitions(limits: &QueryConfig) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         given => given,
     }
-}
-
-/// A query's place among those that run, until it is dropped.
-struct Turn {
-    _admitted: OwnedSemaphorePermit,
-    _running: OwnedSemaphorePermit,
 }
 
 /// An answer as it is sent.
@@ -61,32 +53,25 @@ pub struct Encoded {
 }
 
 impl Engine {
-    /// How many queries may wait for each that may run.
-    const WAITING_PER_RUNNING: usize = 8;
-
     /// An engine over the lake's table at `lake_root`, which exists.
     pub fn new(lake_root: &Path, limits: QueryConfig) -> Result<Self, QueryError> {
         let sessions = Sessions::new(lake_root, &limits, partitions(&limits)).map_err(QueryError::Setup)?;
-        let running = limits.concurrency.max(1);
-        Ok(Self {
-            sessions,
-            limits,
-            running: Arc::new(Semaphore::new(running)),
-            admitted: Arc::new(Semaphore::new(running * (1 + Self::WAITING_PER_RUNNING))),
-        })
+        let queue = FairQueue::new(&limits);
+        Ok(Self { sessions, limits, queue })
     }
 
-    /// Answers a request. Dropping the future, or the limit on time, stops the query; one that is being encoded ends on its
-    /// own, and has its turn until then.
+    /// Answers a request of `asker`. Dropping the future, or the limit on time, stops the query; one that is being encoded
+    /// ends on its own, and has its turn until then.
     pub async fn answer(
         &self,
+        asker: &Principal,
         metric: &Arc<Metric>,
         request: &MetricRequest,
         inputs: Inputs<'_>,
         format: Format,
     ) -> Result<Encoded, QueryError> {
         let answer = async {
-            let turn = self.turn().await?;
+            let turn = self.queue.turn(asker).await?;
             let answer = self.execute(metric, request, inputs, || {}).await?;
             self.encoded(answer, format, turn).await
         };
@@ -119,12 +104,6 @@ impl Engine {
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
         let timeout = self.limits.timeout;
         tokio::time::timeout(timeout, work).await.unwrap_or(Err(QueryError::Timeout(timeout)))
-    }
-
-    async fn turn(&self) -> Result<Turn, QueryError> {
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| QueryError::Busy)?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| QueryError::Busy)?;
-        Ok(Turn { _admitted: admitted, _running: running })
     }
 
     async fn encoded(&self, answer: Answer, format: Format, turn: Turn) -> Result<Encoded, QueryError> {

@@ -6,6 +6,7 @@ mod bounded;
 mod by_file;
 mod encode;
 mod engine;
+mod fair_queue;
 mod metrics;
 mod own;
 mod params;
@@ -48,8 +49,8 @@ pub enum QueryError {
     Parameter(#[from] ParameterError),
     #[error("the scope holds {0}, of which nothing is known")]
     MissingFacts(ProjectSlug),
-    #[error("too many queries are running and waiting; try again in a moment")]
-    Busy,
+    #[error("as many queries wait already as {setting} allows, which is {limit}; try again in a moment")]
+    Busy { setting: &'static str, limit: usize },
     #[error("the query took longer than {} s and was stopped; ask for a shorter period or fewer projects", .0.as_secs())]
     Timeout(Duration),
     #[error("the query needs more memory than the server has for it; ask for a shorter period or fewer projects")]
@@ -76,7 +77,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Parameter(_) => ErrorKind::Invalid,
-            Self::Busy => ErrorKind::Busy,
+            Self::Busy { .. } => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Resources(_) | Self::AnswerTooLarge { .. } => ErrorKind::Rejected,
             Self::Storage(_) | Self::Damaged(_) => ErrorKind::Unavailable,

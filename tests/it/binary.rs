@@ -12,7 +12,7 @@ use std::{
 
 use wattlake::catalog::{Catalog, KeyTerms};
 
-use crate::harness::{Admin, wattlake};
+use crate::harness::{Admin, NO_RATES, wattlake};
 
 /// How long a server may take to listen, or to end, before a test gives up on it: far more than it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -46,7 +46,7 @@ impl Site {
         let log = self.aside.path().join("log");
         let data = self.data.to_str().unwrap();
         let mut command = wattlake(self.aside.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", data]);
-        command.env("FAILPOINTS", failpoints).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        command.env("FAILPOINTS", failpoints).envs(NO_RATES).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let (tell, told) = mpsc::channel();
         let stdout = child.stdout.take().unwrap();
@@ -81,7 +81,7 @@ impl Site {
     pub fn start_and_kill(&self, after: Duration) {
         let data = self.data.to_str().unwrap();
         let mut command = wattlake(self.aside.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", data]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.envs(NO_RATES).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();

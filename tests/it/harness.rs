@@ -45,6 +45,8 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Sources::default().load().unwrap().config;
         config.data_dir = folder.path().to_owned();
+        // Tests ask as fast as they can; those of these limits set them.
+        (config.http.key_requests_per_s, config.http.organisation_requests_per_s) = (0, 0);
         change(&mut config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let server = Server::start(config.clone()).await.unwrap();
@@ -320,6 +322,10 @@ pub fn wattlake(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// What a server that is a process of its own needs to let tests ask as fast as they can.
+pub const NO_RATES: [(&str, &str); 2] =
+    [("WATTLAKE_HTTP_KEY_REQUESTS_PER_S", "0"), ("WATTLAKE_HTTP_ORGANISATION_REQUESTS_PER_S", "0")];
+
 /// Runs the real command to its end.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     wattlake(folder, arguments).output().unwrap()
@@ -356,7 +362,7 @@ impl Process {
 
     fn started(mut command: Command) -> Self {
         use std::io::{BufRead, BufReader};
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.envs(NO_RATES).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =

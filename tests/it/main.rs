@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod answers;
+mod audit;
 mod binary;
 mod bit_flips;
 mod boundaries;
@@ -31,6 +32,7 @@ mod permissions;
 mod power_cut;
 mod projects;
 mod purge;
+mod rates;
 mod refusals;
 mod server;
 mod slow_senders;

@@ -46,6 +46,7 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/uploads/delete", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/metrics", "200 200 200 200 403"),
     ("GET /v1/metrics/{name}", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
+    ("GET /v1/audit", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/dataset-types", "200 200 200 200 200"),
     ("GET /v1/templates/ELECTRICITY_PAYMENT.csv", "200 200 200 200 200"),
 ];
@@ -153,7 +154,7 @@ impl World {
         let path = route.path.replace("{slug}", slug).replace("{id}", id).replace("{prefix}", &prefix);
         let path = path.replace("{name}", "revenue_per_site");
         let query = match route.line.as_str() {
-            "GET /v1/uploads" | "GET /v1/metrics/{name}" => format!("?project={}", side.project),
+            "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
             "POST /v1/uploads" | "PUT /v1/uploads" => format!("?project={}&dataset_name=d", side.project),
             _ => String::new(),
         };
@@ -330,6 +331,7 @@ async fn lists_hold_ones_own_and_nothing_foreign() {
         (Role::Uploader, "/v1/uploads", world.own.upload.as_str()),
         (Role::Viewer, "/v1/metrics/revenue_per_site", "own-project"),
         (Role::Viewer, "/v1/metrics/completeness", "own-project"),
+        (Role::Manager, "/v1/audit", "own-project"),
     ] {
         let answer = world.holder(role).get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);

@@ -229,9 +229,9 @@ async fn an_answer_counts_to_the_memory_of_queries_until_it_was_sent() {
 
 #[tokio::test]
 async fn more_queries_than_may_wait_are_told_to_come_again() {
-    let lake = Lake::of(&payments()).await.limited(QueryConfig { concurrency: 1, ..default_limits() });
+    let lake = Lake::of(&payments()).await.limited(QueryConfig { concurrency: 1, queue: 8, ..default_limits() });
     let asked = futures::future::join_all((0..12).map(|_| lake.send("revenue_per_site", &[], Format::Csv))).await;
-    let busy = asked.iter().filter(|answer| matches!(answer, Err(QueryError::Busy))).count();
+    let busy = asked.iter().filter(|answer| matches!(answer, Err(QueryError::Busy { .. }))).count();
     assert_eq!(busy, 3, "one runs and eight wait");
     assert_eq!(asked.iter().filter(|answer| answer.is_ok()).count(), 9);
 }
