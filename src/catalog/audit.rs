@@ -469,6 +469,8 @@ mod tests {
         assert_eq!((mixed.project_count, &mixed.parameters, mixed.rows), (1, &None, None));
         assert_eq!((&own.address, &mixed.address), (&None, &None), "where others sit is theirs");
         assert!(seen_by("acme").await[0].address.is_some());
+        let of_acme = AuditFilter { organisation: Some("acme".to_owned()), ..AuditFilter::default() };
+        assert_eq!(all(&catalog, &of_acme).await, [2, 1]);
     }
 
     #[tokio::test]
