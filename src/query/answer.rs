@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::RecordBatch,
-    compute::{cast, concat_batches},
+    array::{Array, ArrayRef, RecordBatch, Scalar, new_null_array},
+    compute::{cast, concat_batches, is_not_null, kernels::zip::zip},
     datatypes::{DataType, Field, Schema, SchemaRef},
+    error::ArrowError,
 };
 use datafusion::execution::memory_pool::MemoryReservation;
 use serde::Serialize;
@@ -101,6 +102,16 @@ pub(super) fn plain_schema(engine: &Schema) -> Result<SchemaRef, QueryError> {
     Ok(Arc::new(Schema::new(engine.fields().iter().map(field).collect::<Result<Vec<_>, QueryError>>()?)))
 }
 
+/// The same without what lies under its nulls, which a join leaves there from other rows: in Arrow it would travel with the
+/// answer, and differ from one time to the next.
+fn without_values_under_nulls(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if column.null_count() == 0 {
+        return Ok(Arc::clone(column));
+    }
+    let null = Scalar::new(new_null_array(column.data_type(), 1));
+    zip(&is_not_null(column)?, column, &null)
+}
+
 /// The rows of an answer as they come from the engine, within the memory of all queries.
 pub(super) struct Rows {
     schema: SchemaRef,
@@ -116,7 +127,8 @@ impl Rows {
     /// Casts a batch of the engine's to the plain types, and keeps it.
     pub(super) fn push(&mut self, batch: &RecordBatch) -> Result<(), QueryError> {
         let columns = batch.columns().iter().zip(self.schema.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>();
+        let columns = columns.map(|(column, field)| without_values_under_nulls(&cast(column, field.data_type())?));
+        let columns = columns.collect::<Result<Vec<_>, _>>();
         let columns = columns.map_err(QueryError::Encode)?;
         let bytes = columns.iter().map(|column| column.to_data().get_slice_memory_size()).sum::<Result<usize, _>>();
         self.memory.try_grow(bytes.map_err(QueryError::Encode)?)?;
@@ -133,5 +145,30 @@ impl Rows {
         drop(self.batches);
         self.memory.shrink(copied);
         Ok((whole, self.memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{AsArray, Int64Array, StringArray},
+        buffer::{NullBuffer, OffsetBuffer},
+        datatypes::Int64Type,
+    };
+
+    use super::*;
+
+    #[test]
+    fn under_a_null_of_an_answer_there_is_nothing() {
+        let nulls = || Some(NullBuffer::from(vec![true, false, true]));
+        let numbers: ArrayRef = Arc::new(Int64Array::new(vec![1, 666, 3].into(), nulls()));
+        let clean = without_values_under_nulls(&numbers).unwrap();
+        assert_eq!(&clean, &numbers);
+        assert_eq!(clean.as_primitive::<Int64Type>().values().as_ref(), [1, 0, 3]);
+        let texts = StringArray::new(OffsetBuffer::from_lengths([1, 6, 1]), b"asecretb".as_slice().into(), nulls());
+        let texts: ArrayRef = Arc::new(texts);
+        let clean = without_values_under_nulls(&texts).unwrap();
+        assert_eq!(&clean, &texts);
+        assert_eq!(clean.as_string::<i32>().values().as_slice(), b"ab");
     }
 }
