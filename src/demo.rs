@@ -12,10 +12,14 @@ use futures::stream;
 use serde::Deserialize;
 
 use crate::{
-    access::{Principal, Scope},
-    catalog::{AuditActor, AuditEntry, AuditOutcome, CatalogError, KeyTerms, NewKey, OnError, Project, ProjectText},
+    access::{Detail, MonthRange, Principal, Role, Scope},
+    catalog::{
+        AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError, KeyTerms, NewKey, NewShare, OnError, Project,
+        ProjectText,
+    },
     config::Config,
     error::ErrorKind,
+    ids::{InvalidId, Month, OrganisationSlug},
     ingest::{IngestError, Outcome, UploadRequest},
     payments::definition,
     server::{self, Server, ServerError, StopSignals},
@@ -27,6 +31,10 @@ static PROJECTS: &str = include_str!("../data/demo/projects.toml");
 static FILES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
 /// Marks a folder as the demo's own, which the next demo may empty.
 const MARK: &str = "this-is-a-demo";
+/// Who is shown one of the projects, and which months of it.
+const INVESTOR: &str = "bahari-capital";
+const SHARED_PROJECT: &str = "kitobo";
+const SHARED_MONTHS: [&str; 2] = ["2026-06", "2026-08"];
 
 /// Why the demo did not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +109,8 @@ pub async fn run(config: Config) -> Result<(), DemoError> {
     let NewKey { key, secret } = server.state.catalog.create_key(KeyTerms::of_admin("demo")).await?;
     let entry = AuditEntry::new(AuditActor::CommandLine, "key.create", AuditOutcome::Done);
     server.state.catalog.append_audit(&[AuditEntry { object: Some(key.prefix), ..entry }]).await?;
-    say_what_to_try(&server.address, &secret)?;
+    let investor = share_with_investor(&server.state.catalog).await?;
+    say_what_to_try(&server.address, &secret, &investor)?;
     server.run_until(stop.received()).await;
     Ok(())
 }
@@ -162,13 +171,42 @@ async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<()
     }
 }
 
-fn say_what_to_try(address: &str, key: &str) -> io::Result<()> {
-    let get = |path: &str| format!("curl -s -H \"Authorization: Bearer $KEY\" '{address}{path}'");
+/// Shows an investor some months of one project, and gives the key of its viewer.
+async fn share_with_investor(catalog: &Catalog) -> Result<String, DemoError> {
+    let wrong = |error: InvalidId| DemoError::Data(error.to_string());
+    let investor: OrganisationSlug = INVESTOR.parse().map_err(wrong)?;
+    let month = |text: &str| text.parse::<Month>().map(Some).map_err(wrong);
+    catalog.create_organisation(investor.clone(), "Bahari Capital".to_owned()).await?;
+    let share = NewShare {
+        project: SHARED_PROJECT.parse().map_err(wrong)?,
+        recipient: investor.clone(),
+        months: MonthRange { from: month(SHARED_MONTHS[0])?, to: month(SHARED_MONTHS[1])? },
+        detail: Detail::Full,
+        note: "For the review of the third quarter".to_owned(),
+        expires_at: None,
+        created_by: None,
+    };
+    catalog.create_share(share).await?;
+    let terms = KeyTerms { role: Role::Viewer, organisation: Some(investor), ..KeyTerms::of_admin("investor") };
+    Ok(catalog.create_key(terms).await?.secret)
+}
+
+fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
+    let get_as = |key: &str, path: &str| format!("curl -s -H \"Authorization: Bearer ${key}\" '{address}{path}'");
+    let get = |path: &str| get_as("KEY", path);
+    let of_investor = format!(
+        "The same as an investor asks it, who is shown {SHARED_PROJECT} from {} to {}, and nothing else",
+        SHARED_MONTHS[0], SHARED_MONTHS[1]
+    );
     let tries = [
         ("Revenue per site, in each project's currency", get("/v1/metrics/revenue_per_site")),
         (
             "Revenue by month of one project, as CSV",
             get("/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
+        ),
+        (
+            of_investor.as_str(),
+            get_as("INVESTOR_KEY", "/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
         ),
         ("Which payment sources people use", get("/v1/metrics/source_mix?project=jua-nyumbani")),
         (
@@ -186,7 +224,7 @@ fn say_what_to_try(address: &str, key: &str) -> io::Result<()> {
     ];
     let mut out = io::stdout().lock();
     writeln!(out, "Wattlake listens on {address}, with three invented projects. Stop it with Ctrl-C.\n")?;
-    writeln!(out, "KEY={key}\n")?;
+    writeln!(out, "KEY={key}\nINVESTOR_KEY={investor}\n")?;
     for (what, command) in tries {
         writeln!(out, "# {what}\n{command}\n")?;
     }

@@ -113,6 +113,44 @@ impl FromStr for UploadId {
     }
 }
 
+/// The id of a share: `shr_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^shr_[0-9a-f]{32}$")]
+pub struct ShareId(String);
+
+impl ShareId {
+    const PREFIX: &'static str = "shr_";
+
+    #[must_use]
+    pub fn new() -> Self {
+        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ShareId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromStr for ShareId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
+        if !is_uuid(hex) {
+            return Err(InvalidId("a share id is shr_ and 32 hexadecimal digits"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// The id of a change of the lake: that of the upload whose rows it brings, or, for every other change, `chg_` and a
 /// version 7 UUID in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,7 +244,7 @@ macro_rules! text_id {
     )+};
 }
 
-text_id!(ProjectSlug, OrganisationSlug, UploadId, ChangeId);
+text_id!(ProjectSlug, OrganisationSlug, UploadId, ShareId, ChangeId);
 
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {
@@ -224,6 +262,8 @@ pub struct Month {
 impl Month {
     /// Earlier than every month of a payment.
     pub const FIRST: Self = Self { year: 0, month: 1 };
+    /// Later than every month of a payment.
+    pub const LAST: Self = Self { year: 9999, month: 12 };
 
     /// The month that holds an instant, given in microseconds since the epoch.
     #[must_use]

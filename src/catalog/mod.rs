@@ -1,4 +1,4 @@
-//! The catalogue: organisations, projects, keys, uploads and the audit log, in one `SQLite` file. The only user of sqlx.
+//! The catalogue: organisations, projects, shares, keys, uploads and the audit log, in one `SQLite` file. The only user of sqlx.
 //!
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
@@ -14,6 +14,7 @@ mod project_text;
 mod projects;
 mod rotation;
 mod sealed;
+mod shares;
 mod upload_record;
 mod uploads;
 mod withdrawals;
@@ -37,6 +38,7 @@ pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
 pub use rotation::Rotation;
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
+pub use shares::{Direction, MAX_SHARES_OF_PROJECT, NewShare, Share, ShareChange, checked_note};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
 
@@ -44,14 +46,14 @@ use crate::{
     durable,
     error::ErrorKind,
     failpoints,
-    ids::{OrganisationSlug, ProjectSlug, UploadId},
+    ids::{OrganisationSlug, ProjectSlug, ShareId, UploadId},
 };
 
 /// How long a statement waits for another process's write before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers beside one writer; `SQLite` has one writer whatever this is.
 const MAX_CONNECTIONS: u32 = 8;
-/// A catalogue holds at most so many organisations, projects and keys each, so that a list of all has a bound.
+/// A catalogue holds at most so many organisations, projects, shares and keys each, so that a list of all has a bound.
 pub const MAX_RECORDS: u32 = 10_000;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migrations");
@@ -160,6 +162,16 @@ pub enum CatalogError {
     OrganisationMissing(OrganisationSlug),
     #[error("there are several organisations; name the one that it is for")]
     OrganisationNeeded(Vec<OrganisationSlug>),
+    #[error("there is no organisation {0} to share with")]
+    RecipientMissing(OrganisationSlug),
+    #[error("the project is {0}'s own, and is shared with others alone")]
+    SharedWithOwner(OrganisationSlug),
+    #[error("the first month of the share is after its last")]
+    NoMonths,
+    #[error("there is no share {0}")]
+    ShareMissing(ShareId),
+    #[error("the share {0} is revoked for good; make another")]
+    ShareRevoked(ShareId),
     #[error("there is no upload {0}")]
     UploadMissing(UploadId),
     #[error("the idempotency key has its answer")]
@@ -195,12 +207,16 @@ impl CatalogError {
             | Self::CurrencyFixed(_)
             | Self::KeyEnded { .. }
             | Self::KeyTaken
+            | Self::ShareRevoked(_)
             | Self::StatusChanged
             | Self::TooMany { .. } => ErrorKind::Conflict,
-            Self::ProjectMissing(_) | Self::OrganisationMissing(_) | Self::KeyMissing(_) | Self::UploadMissing(_) => {
-                ErrorKind::NotFound
-            }
-            Self::AdminOfOrganisation => ErrorKind::Invalid,
+            Self::ProjectMissing(_)
+            | Self::OrganisationMissing(_)
+            | Self::RecipientMissing(_)
+            | Self::KeyMissing(_)
+            | Self::ShareMissing(_)
+            | Self::UploadMissing(_) => ErrorKind::NotFound,
+            Self::AdminOfOrganisation | Self::SharedWithOwner(_) | Self::NoMonths => ErrorKind::Invalid,
             Self::OrganisationNeeded(_) => ErrorKind::Rejected,
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,

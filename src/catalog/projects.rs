@@ -209,7 +209,8 @@ impl Catalog {
             Ok::<_, CatalogError>(ProjectOwner { project: read("project's slug", &slug)?, organisation })
         };
         let existing = rows.into_iter().map(owner).collect::<Result<Vec<_>, _>>()?;
-        Ok(Scope::of(principal, existing).narrowed(wanted).ok())
+        let shared = self.shared_with(principal, wanted).await?;
+        Ok(Scope::of(principal, existing).and_shared(principal, shared).narrowed(wanted).ok())
     }
 
     /// The project, whoever asks.

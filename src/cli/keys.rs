@@ -61,6 +61,13 @@ pub(super) struct Span(Duration);
 /// A hundred years, so that every sum with it is an instant.
 const MAX_SPAN: Duration = Duration::from_hours(24 * 365 * 100);
 
+impl Span {
+    /// When it is over, if it begins now.
+    pub(super) fn ends_at(self) -> DateTime<Utc> {
+        Utc::now() + self.0
+    }
+}
+
 impl FromStr for Span {
     type Err = &'static str;
 
@@ -100,7 +107,7 @@ impl Action {
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { role, name, organisation, expires_in } => {
-                let expires_at = expires_in.map(|span| Utc::now() + span.0);
+                let expires_at = expires_in.map(Span::ends_at);
                 let terms = KeyTerms { name, role, organisation, expires_at };
                 let new = catalog.create_key(terms).await.map_err(named_by_flag)?;
                 note(|learned| {

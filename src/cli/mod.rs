@@ -15,6 +15,7 @@ mod query;
 mod report;
 mod serve;
 mod settings;
+mod shares;
 mod source;
 mod table;
 mod uploads;
@@ -81,6 +82,13 @@ enum Action {
         data: DataFlags,
         #[command(subcommand)]
         action: audit::Action,
+    },
+    /// Share months of a project with another organisation, list and revoke shares, with or without a running server.
+    Shares {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: shares::Action,
     },
     /// Send files of payments to a server, and say what became of them.
     Ingest(ingest::Flags),
@@ -177,6 +185,12 @@ impl Action {
             Self::Audit { data, action } => {
                 let catalog = open_catalog(&data.data_dir()?, true).await?;
                 action.run(&catalog, json).await?;
+                catalog.close().await;
+                Ok(())
+            }
+            Self::Shares { data, action } => {
+                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }

@@ -15,7 +15,7 @@ use utoipa::{
 };
 
 use crate::{
-    catalog::{ApiKey, AuditRecord, OnError, Organisation, Project, UploadRecord, UploadStatus},
+    catalog::{ApiKey, AuditRecord, Direction, OnError, Organisation, Project, Share, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
     payments::{
         definition::{ColumnDefinition, Format},
@@ -76,6 +76,44 @@ pub(super) struct OrganisationList {
 #[derive(Serialize, ToSchema)]
 pub(super) struct KeyList {
     pub(super) keys: Vec<ApiKey>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    pub(super) next_cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ShareList {
+    pub(super) shares: Vec<Share>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    pub(super) next_cursor: Option<String>,
+}
+
+/// A share, and on which side of it the caller is.
+pub(super) struct SidedShare;
+
+impl PartialSchema for SidedShare {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Share::schema();
+        if let RefOr::T(Schema::Object(share)) = &mut schema {
+            share.description = Some("A share, and on which side of it the caller is.".to_owned());
+            share.properties.insert("direction".to_owned(), Ref::from_schema_name(Direction::name()).into());
+            share.required.push("direction".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for SidedShare {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Direction::name().into_owned(), Direction::schema()));
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SidedShareList {
+    #[schema(value_type = Vec<SidedShare>)]
+    pub(super) shares: Vec<Value>,
     /// The `cursor` of the next page; null on the last.
     #[schema(required)]
     pub(super) next_cursor: Option<String>,

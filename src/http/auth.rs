@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,8 @@ use crate::{
 
 /// How long a body may go on coming under a key that was revoked.
 const KEY_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How long a question may go on running over what is no longer shared.
+const SHARE_CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Anybody with a key that holds.
 pub struct Caller(Principal);
@@ -188,12 +191,83 @@ pub(super) fn while_key_holds(
     })
 }
 
+/// What work on a scope comes to, as long as what is shared of it still is. It is asked for again at the end, so that nothing
+/// is answered of what was revoked meanwhile, and every second before. What is the caller's own is not asked for.
+pub(super) async fn while_shared<T>(
+    catalog: &Catalog,
+    principal: &Principal,
+    scope: &Scope,
+    work: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    if !scope.has_shared() {
+        return Ok(work.await);
+    }
+    let projects: Vec<ProjectSlug> = scope.projects().cloned().collect();
+    let mut work = pin!(work);
+    loop {
+        let done = tokio::time::timeout(SHARE_CHECK_EVERY, &mut work).await;
+        let now = catalog.scope(principal, &projects).await?;
+        if !now.is_some_and(|now| now.still_has(scope)) {
+            let detail = "what was shared changed while this was answered; ask again, for what still is";
+            return Err(Problem::new(ErrorKind::Conflict, "share_ended", detail));
+        }
+        if let Ok(done) = done {
+            return Ok(done);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
 
     use super::*;
-    use crate::catalog::KeyTerms;
+    use crate::{
+        access::{Detail, MonthRange},
+        catalog::{KeyTerms, NewShare, ProjectText},
+    };
+
+    #[tokio::test]
+    async fn work_on_what_is_shared_ends_with_its_share_and_work_on_ones_own_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).await.unwrap();
+        let text = |value: &str| Some(value.to_owned());
+        let project = ProjectText {
+            slug: text("hill"),
+            name: text("Hill"),
+            kind: text("shs"),
+            currency: text("KES"),
+            time_zone: text("Africa/Nairobi"),
+            country: text("KE"),
+            organisation: None,
+        };
+        let project = catalog.create_project(project.into_new().unwrap()).await.unwrap();
+        catalog.create_organisation("fund".parse().unwrap(), "Fund".to_owned()).await.unwrap();
+        let share = NewShare {
+            project: project.slug,
+            recipient: "fund".parse().unwrap(),
+            months: MonthRange::ALL,
+            detail: Detail::Full,
+            note: String::new(),
+            expires_at: None,
+            created_by: None,
+        };
+        let share = catalog.create_share(share).await.unwrap();
+        let of = |organisation: &str| {
+            let organisation = Some(organisation.parse().unwrap());
+            Principal { role: Role::Viewer, organisation, ..Principal::admin("k") }
+        };
+        let (fund, owner) = (of("fund"), of("main"));
+        let scope = catalog.scope(&fund, &[]).await.unwrap().unwrap();
+        let own = catalog.scope(&owner, &[]).await.unwrap().unwrap();
+        assert_eq!(while_shared(&catalog, &fund, &scope, async { 1 }).await.ok(), Some(1));
+        let running = while_shared(&catalog, &fund, &scope, std::future::pending::<()>());
+        let (ended, _) = tokio::join!(running, catalog.revoke_share(&share.id));
+        assert_eq!(ended.unwrap_err().code(), "share_ended");
+        let late = while_shared(&catalog, &fund, &scope, async { 1 }).await;
+        assert_eq!(late.unwrap_err().code(), "share_ended", "what was done by then is not answered");
+        assert_eq!(while_shared(&catalog, &owner, &own, async { 1 }).await.ok(), Some(1));
+    }
 
     #[tokio::test]
     async fn a_body_ends_with_its_key() {

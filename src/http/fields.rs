@@ -36,6 +36,18 @@ impl Fields {
         self.text(name, |text| text.parse().map_err(|error: T::Err| error.to_string()))
     }
 
+    /// The same as [`Fields::text`] where a null takes away what is there: nothing, a null, or a value.
+    #[expect(clippy::option_option, reason = "a change leaves, takes away, or sets")]
+    pub(super) fn or_nothing<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        let null = self.body.get(name).is_some_and(Value::is_null);
+        let text = self.text(name, parse).map(Some);
+        if null { Some(None) } else { text }
+    }
+
     /// A whole number, if it is there and right.
     pub(super) fn number(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let number = self.take(name)?.as_u64().filter(|number| range.contains(number));
@@ -92,7 +104,8 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_body_is_told_once_by_its_field() {
-        let Value::Object(body) = json!({"name": 7, "overlap_s": 11, "rol": "admin", "slug": null, "kind": "x"}) else {
+        let Value::Object(body) = json!({"name": 7, "overlap_s": 11, "rol": "admin", "slug": null, "kind": "x", "from": null, "to": "2024-05"})
+        else {
             unreachable!()
         };
         let mut fields = Fields::of(body);
@@ -103,6 +116,9 @@ mod tests {
         fields.need("slug", slug.as_ref());
         assert_eq!(fields.parsed::<String>("role"), None);
         assert_eq!(fields.text("kind", |text| Ok(text.len())), Some(1));
+        let length = |text: &str| Ok(text.len());
+        let cleared = [fields.or_nothing("from", length), fields.or_nothing("to", length)];
+        assert_eq!((cleared, fields.or_nothing("note", length)), ([Some(None), Some(Some(7))], None));
         let problem = format!("{:?}", fields.finish("invalid_key").unwrap_err());
         assert!(problem.contains("4 fields are wrong: name, overlap_s, slug, rol"), "{problem}");
         assert!(problem.contains("did you mean role?") && problem.contains("from 0 to 10"), "{problem}");

@@ -4,17 +4,20 @@
 
 use std::{slice, str::FromStr};
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::request::Parts,
+};
 
 use super::{AppState, Caller, PathName, Problem, auth::permit, problem_types::Raises};
 use crate::{
     access::{Permission, Principal, Role, Scope},
     audit::note,
-    catalog::{ApiKey, Organisation, Project, UploadRecord},
-    ids::{OrganisationSlug, ProjectSlug, UploadId},
+    catalog::{ApiKey, Organisation, Project, Share, UploadRecord},
+    ids::{OrganisationSlug, ProjectSlug, ShareId, UploadId},
 };
 
-/// A project that the caller may see.
+/// A project that the caller may see: its own, or one that is shared with it.
 pub(super) struct ProjectViewer {
     pub(super) project: Project,
 }
@@ -22,6 +25,12 @@ pub(super) struct ProjectViewer {
 /// A project that the caller has in hand.
 pub(super) struct ProjectManager {
     pub(super) project: Project,
+    pub(super) principal: Principal,
+}
+
+/// A share of a project that the caller has in hand.
+pub(super) struct ShareManager {
+    pub(super) share: Share,
 }
 
 /// An upload that the caller may see, with its files.
@@ -63,20 +72,35 @@ async fn caller_and_name<T: FromStr>(parts: &mut Parts, state: &AppState) -> Res
     Ok((caller.principal().clone(), name))
 }
 
-/// The project, its scope, and the caller, who may know of it.
-async fn known_project(parts: &mut Parts, state: &AppState) -> Result<(Principal, Scope, Project), Problem> {
-    let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
-    let scope = state.catalog.scope(&principal, slice::from_ref(&slug)).await?.ok_or_else(Problem::not_found)?;
-    let project = state.catalog.project(&slug).await?.ok_or_else(Problem::not_found)?;
-    note(|learned| learned.projects = vec![slug]);
-    Ok((principal, scope, project))
+/// The project and its scope, where the caller may know of it.
+async fn known_project(
+    principal: &Principal,
+    slug: &ProjectSlug,
+    state: &AppState,
+) -> Result<(Scope, Project), Problem> {
+    let scope = state.catalog.scope(principal, slice::from_ref(slug)).await?.ok_or_else(Problem::not_found)?;
+    let project = state.catalog.project(slug).await?.ok_or_else(Problem::not_found)?;
+    note(|learned| learned.projects = vec![slug.clone()]);
+    Ok((scope, project))
+}
+
+/// The project, where the caller has it in hand. One that is only shared with the caller is as absent, whatever its role: a role
+/// counts in its own organisation alone.
+async fn managed_project(principal: &Principal, slug: &ProjectSlug, state: &AppState) -> Result<Project, Problem> {
+    let (scope, project) = known_project(principal, slug, state).await?;
+    if !scope.owns(&project.slug) {
+        return Err(Problem::not_found());
+    }
+    permit(principal, Permission::Manage)?;
+    Ok(project)
 }
 
 impl FromRequestParts<AppState> for ProjectViewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let (principal, _, project) = known_project(parts, state).await?;
+        let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
+        let (_, project) = known_project(&principal, &slug, state).await?;
         permit(&principal, Permission::ReadProjects)?;
         Ok(Self { project })
     }
@@ -86,10 +110,24 @@ impl FromRequestParts<AppState> for ProjectManager {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let (principal, scope, project) = known_project(parts, state).await?;
-        permit(&principal, Permission::Manage)?;
-        // A role counts in its own organisation alone.
-        if scope.owns(&project.slug) { Ok(Self { project }) } else { Err(Problem::not_found()) }
+        let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
+        let project = managed_project(&principal, &slug, state).await?;
+        Ok(Self { project, principal })
+    }
+}
+
+impl FromRequestParts<AppState> for ShareManager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((slug, id)) = path.map_err(|_| Problem::not_found())?;
+        let slug = slug.parse::<ProjectSlug>().map_err(|_| Problem::not_found())?;
+        let project = managed_project(caller.principal(), &slug, state).await?;
+        let id = id.parse::<ShareId>().map_err(|_| Problem::not_found())?;
+        let share = state.catalog.share(&id).await?.filter(|share| share.project == project.slug);
+        Ok(Self { share: share.ok_or_else(Problem::not_found)? })
     }
 }
 
@@ -199,6 +237,7 @@ macro_rules! raises {
 raises! {
     ProjectViewer: ["not_found", "forbidden"];
     ProjectManager: ["not_found", "forbidden"];
+    ShareManager: ["not_found", "forbidden"];
     UploadViewer: ["not_found", "forbidden"];
     UploadManager: ["not_found", "forbidden"];
     UploadEraser: ["not_found", "forbidden"];

@@ -114,7 +114,7 @@ pub(super) fn organisation_for(
     }
 }
 
-fn in_the_future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+pub(super) fn in_the_future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let wrong = || "an instant in the future with its offset is what it takes, such as 2030-01-01T00:00:00Z".to_owned();
     text.parse().ok().filter(|at| *at > now).ok_or_else(wrong)
 }

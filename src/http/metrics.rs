@@ -14,6 +14,7 @@ use chrono::Utc;
 use super::{
     AppState, MetricReader, NoParameters, Parameters, PathName, Problem,
     answers::MetricList,
+    auth::while_shared,
     etag::{self, IfNoneMatch, NotModified},
     invalid_parameter,
     metric_paths::{Figures, MetricParameters},
@@ -48,7 +49,7 @@ struct Question;
 impl Raises for Question {
     fn codes() -> Vec<&'static str> {
         let question = ["unknown_metric", "not_acceptable", "query_memory", "answer_too_large"];
-        [&question[..], &["too_many_queries", "query_timeout", "data_damaged"]].concat()
+        [&question[..], &["share_ended", "too_many_queries", "query_timeout", "data_damaged"]].concat()
     }
 }
 
@@ -123,8 +124,10 @@ async fn ask(
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
     let began = Instant::now();
-    let answer = state.engine.answer(reader.principal(), metric, &request, inputs, format).await;
+    let answer = Box::pin(state.engine.answer(reader.principal(), metric, &request, inputs, format));
+    let answer = while_shared(&state.catalog, reader.principal(), &scope, answer).await;
     asked.ran(began.elapsed());
+    let answer = answer?;
     if let Err(QueryError::Damaged(findings)) = &answer {
         state.lake.found(findings);
     }

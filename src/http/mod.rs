@@ -29,6 +29,7 @@ mod projects;
 mod receive;
 mod recording;
 mod requests;
+mod shares;
 mod uploads;
 mod withdraw;
 
@@ -102,6 +103,9 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(keys::rotate_key))
         .routes(routes!(projects::list_projects, projects::create_project))
         .routes(routes!(projects::get_project, projects::update_project))
+        .routes(routes!(shares::list_project_shares, shares::create_share))
+        .routes(routes!(shares::update_share, shares::revoke_share))
+        .routes(routes!(shares::list_shares))
         .routes(routes!(uploads::get_upload))
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))

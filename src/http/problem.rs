@@ -7,8 +7,15 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::problem_types::{self, MEDIA_TYPE};
-use crate::{catalog::CatalogError, error::ErrorKind, ids::OrganisationSlug};
+use super::{
+    fields::wrong_fields,
+    problem_types::{self, MEDIA_TYPE},
+};
+use crate::{
+    catalog::{CatalogError, FieldError},
+    error::ErrorKind,
+    ids::OrganisationSlug,
+};
 
 /// An error answer. `code` is stable and becomes the problem's `type`; `detail` is for people, and fit for outsiders.
 #[derive(Debug)]
@@ -125,6 +132,11 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// A field of a share that the catalogue does not take.
+fn of_field(field: &str, error: &CatalogError) -> Problem {
+    wrong_fields("invalid_share", vec![FieldError { field: field.to_owned(), message: error.to_string() }])
+}
+
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let code = match &error {
@@ -134,6 +146,13 @@ impl From<CatalogError> for Problem {
                 let detail = format!("{error}: organisation is one of {}", slugs.join(", "));
                 return Self::new(error.kind(), "organisation_needed", detail).with("allowed", slugs);
             }
+            CatalogError::RecipientMissing(_) => {
+                let detail = "there is no organisation of this name to share with; its own keys, and whoever runs the server, know its slug";
+                return Self::new(error.kind(), "not_found", detail).with("parameter", "recipient");
+            }
+            CatalogError::SharedWithOwner(_) => return of_field("recipient", &error),
+            CatalogError::NoMonths => return of_field("months_to", &error),
+            CatalogError::ShareRevoked(_) => "share_revoked",
             CatalogError::OrganisationExists(_) => "organisation_exists",
             CatalogError::KeyEnded { .. } => "key_ended",
             CatalogError::AdminOfOrganisation => "invalid_key",

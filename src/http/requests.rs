@@ -1,4 +1,4 @@
-//! What requests bring, described: the fields of organisations, keys and projects, and what an upload says about itself. How they are read is
+//! What requests bring, described: the fields of organisations, keys, projects and shares, and what an upload says about itself. How they are read is
 //! beside the handlers.
 
 use serde_json::json;
@@ -7,13 +7,13 @@ use utoipa::{
     openapi::{
         Object, Ref, RefOr, Required, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat},
+        schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType},
     },
 };
 
 use crate::{
-    access::Role,
-    catalog::{Catalog, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
+    access::{Detail, Role},
+    catalog::{Catalog, Direction, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
     ids::{OrganisationSlug, ProjectSlug, UploadId},
     payments::{dataset_name, definition, packing::Packing},
 };
@@ -117,6 +117,58 @@ impl ToSchema for NewOrganisationFields {}
 impl ToSchema for OrganisationChangeFields {}
 impl ToSchema for NewKeyFields {}
 impl ToSchema for RotationFields {}
+
+/// The body that makes a share.
+pub(super) struct NewShareFields;
+/// The body that changes one.
+pub(super) struct ShareChangeFields;
+
+/// The fields that both have. An end that can be opened can be null.
+fn share_fields(kind: &SchemaType) -> ObjectBuilder {
+    let text = || ObjectBuilder::new().schema_type(kind.clone());
+    let month = |about: &str| text().pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$")).description(Some(about));
+    let instant = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let note = ObjectBuilder::new().schema_type(Type::String).max_length(Some(Catalog::MAX_NOTE_CHARS));
+    ObjectBuilder::new()
+        .property(
+            "months_from",
+            month("The first month in UTC, such as 2024-05. Without it, all before are shown too."),
+        )
+        .property("months_to", month("The last month in UTC. Without it, those to come are shown too."))
+        .property("detail", Ref::from_schema_name(Detail::name()))
+        .property("note", note.description(Some("What both sides read.")))
+        .property(
+            "expires_at",
+            instant.description(Some("In the future. Without it, the share holds until it is revoked.")),
+        )
+}
+
+impl PartialSchema for NewShareFields {
+    fn schema() -> RefOr<Schema> {
+        let fields =
+            share_fields(&Type::String.into()).property("recipient", Ref::from_schema_name(OrganisationSlug::name()));
+        fields.required("recipient").required("detail").into()
+    }
+}
+
+impl PartialSchema for ShareChangeFields {
+    fn schema() -> RefOr<Schema> {
+        share_fields(&SchemaType::from_iter([Type::String, Type::Null])).into()
+    }
+}
+
+impl ToSchema for NewShareFields {}
+impl ToSchema for ShareChangeFields {}
+
+/// Which shares to list.
+pub(super) struct ShareSide;
+
+impl IntoParams for ShareSide {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let sides = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Direction::NAMES));
+        vec![query("direction", "Those of one side; of both by default.", sides.into(), Required::False)]
+    }
+}
 
 impl<K> IntoParams for PageRequest<K> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {

@@ -85,6 +85,10 @@ pub(super) async fn list_uploads(
     };
     parameters.finish()?;
     let scope = reader.scope(&state.catalog, filter.project.as_slice()).await?;
+    // Of a project that is only shared with the caller there are figures, and no uploads to know of.
+    if filter.project.as_ref().is_some_and(|project| !scope.owns(project)) {
+        return Err(Problem::no_project());
+    }
     note(|learned| learned.projects.extend(filter.project.clone()));
     let page = state.catalog.uploads(&scope, &filter, page.after.as_ref(), page.limit).await?;
     let next = next_cursor(&page, |upload| upload.id.clone());

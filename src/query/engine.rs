@@ -138,7 +138,8 @@ impl Engine {
         let uploads = uploads.into_iter().map(|upload| json!([upload.project, upload.id, upload.committed_at]));
         let projects = plan.projects.iter().map(|project| {
             let zone = request.tz.unwrap_or(project.time_zone).name();
-            json!([project.slug, project.name, project.kind, project.currency, project.country, zone])
+            let months = inputs.scope.months(&project.slug);
+            json!([project.slug, project.name, project.kind, project.currency, project.country, zone, months])
         });
         // The zones' instants are the period in full: they move with the day where the request asks for the last days.
         let periods = plan.zones.iter().map(|zone| json!([zone.name(), plan.start(*zone), plan.end(*zone)]));

@@ -174,6 +174,7 @@ impl<'a> Plan<'a> {
         let projects: HashMap<&ProjectSlug, _> = self.projects.iter().map(|p| (&p.slug, asked(p))).collect();
         let partitions = inputs.snapshot.partitions.iter();
         partitions
+            .filter(|((project, month), _)| inputs.scope.contains_month(project, *month))
             .filter_map(|((project, _), files)| projects.get(project).map(|asked| (asked, files)))
             .flat_map(|((zone, period), files)| {
                 files.iter().filter_map(|file| ScanFile::of_period(file, *zone, period))
@@ -224,8 +225,9 @@ impl<'a> Plan<'a> {
     /// scope's partitions and one more, because a local month reaches into the next month of UTC.
     fn month_columns(&self, inputs: &Inputs<'_>) -> Vec<ArrayRef> {
         let held = || {
-            let partitions = inputs.snapshot.partitions.keys().filter(|(project, _)| inputs.scope.contains(project));
-            let starts = partitions.filter_map(|(_, month)| DateTime::from_timestamp_micros(month.start_micros()));
+            let partitions = inputs.snapshot.partitions.keys();
+            let within = partitions.filter(|(project, month)| inputs.scope.contains_month(project, *month));
+            let starts = within.filter_map(|(_, month)| DateTime::from_timestamp_micros(month.start_micros()));
             starts.map(|start: DateTime<Utc>| start.date_naive())
         };
         let one = Months::new(1);

@@ -43,7 +43,8 @@ const LAKE_URL: &str = "wattlake://lake/";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Table {
-    /// The uploads of the scope: `upload_id`, `project_id`, `dataset_name`, `committed_at`.
+    /// The uploads of the scope's projects: `upload_id`, `project_id`, `dataset_name`, `committed_at`. To be joined with
+    /// `payments` by `upload_id`, and never listed: those whose payments are all of months beyond the scope are among them.
     Uploads,
     /// The projects of the scope: `project_id`, `name`, `kind`, `currency`, `time_zone`, `country`.
     Projects,

@@ -41,12 +41,12 @@ FIELDS = {"project": SLUG, "dataset_name": "05_2024_Kitobo"}
 # requests, which is the same for all operations, is turned off here (tests/it/rates.rs is about it).
 OUT_OF_REACH = {"429", "500", "503", "504", "507"}
 UPLOADS = {("post", "/v1/uploads"), ("put", "/v1/uploads")}
-# Keys are so many that no check makes as many.
-OUT_OF_REACH_OF = {"create_key": {"409"}}
+# Keys and shares are so many that no check makes as many.
+OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
-    "currency": "KES", "days": "7", "dataset_name": "x", "If-None-Match": '"x"',
+    "currency": "KES", "direction": "given", "days": "7", "dataset_name": "x", "If-None-Match": '"x"',
     "key": "abcdefgh", "organisation": "acme", "action": "upload.delete",
 }
 DAYS = 600
@@ -79,6 +79,8 @@ class Walk:
         self.faults: dict = defaultdict(list)
         # An upload with rejected rows, and those that may be deleted.
         self.upload, self.uploads = "", []
+        # A share of the project.
+        self.share = ""
         # The prefix of a key that asks for nothing, and keys of roles that may little.
         self.prefix, self.small_keys = "", []
 
@@ -99,7 +101,8 @@ class Walk:
 
     def path(self, operation: Operation, **names: str) -> str:
         slug = ORGANISATION if operation.path.startswith("/v1/organisations") else SLUG
-        known = {"slug": slug, "id": self.upload, "name": "revenue_per_site", "prefix": self.prefix} | names
+        thing = self.share if "/shares/" in operation.path else self.upload
+        known = {"slug": slug, "id": thing, "name": "revenue_per_site", "prefix": self.prefix} | names
         return operation.path.format_map({name: urllib.parse.quote(value) for name, value in known.items()})
 
     def parameters(self, operation: Operation, place: str) -> list:
@@ -170,6 +173,35 @@ def update_project(walk: Walk, operation: Operation) -> None:
         send_json(walk, operation, status, fields)
     send_json(walk, operation, 404, {}, names=ABSENT)
     wrong_json(walk, operation)
+
+
+def create_share(walk: Walk, operation: Operation) -> None:
+    body = {"recipient": OTHER_ORGANISATION, "detail": "full"}
+    more = {"months_from": "2024-05", "months_to": "2024-06", "note": "for you", "expires_at": "2199-01-01T00:00:00Z"}
+    walk.share = send_json(walk, operation, 201, body | more).json()["id"]
+    send_json(walk, operation, 201, body)
+    send_json(walk, operation, 404, body | {"recipient": ABSENT_SLUG})
+    send_json(walk, operation, 404, body, names=ABSENT)
+    send_json(walk, operation, 422, body | {"detail": "masked"})
+    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, more | {"months_to": "2024-04"}, {"note": "x" * 501}, {"color": "red"}):
+        send_json(walk, operation, 400, body | wrong)
+    wrong_json(walk, operation)
+
+
+def update_share(walk: Walk, operation: Operation) -> None:
+    send_json(walk, operation, 200, {"months_from": None, "months_to": "2024-07", "note": "for you", "expires_at": None})
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    send_json(walk, operation, 422, {"detail": "aggregate"})
+    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, {"months_from": "2024-08"}, {"color": "red"}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def revoke_share(walk: Walk, operation: Operation) -> None:
+    for _ in range(2):
+        walk.ask("shares are revoked", operation, 200)
+    walk.ask("shares are revoked", operation, 404, names=ABSENT)
+    send_json(walk, Operation("patch", operation.path), 409, {})
 
 
 def send_json(walk: Walk, operation: Operation, status: int, value: dict, **more) -> Answer:
@@ -307,6 +339,7 @@ BY_HAND = {
     "create_organisation": create_organisation, "update_organisation": update_organisation, "create_key": create_key,
     "rotate_key": rotate_key, "revoke_key": revoke_key,
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
+    "create_share": create_share, "update_share": update_share, "revoke_share": revoke_share,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
 }
 
@@ -328,7 +361,9 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
         if name == "order":
             values = [schema["pattern"].removeprefix("^-?(").split(")")[0].split("|")[0]]
         if name == "cursor":
-            values = [cursor({"/v1/uploads": ABSENT["id"], "/v1/audit": "1716710400000000.17"}.get(operation.path, "a"))]
+            ids = {"/v1/uploads": "upl_" + "0" * 32, "/v1/shares": "shr_" + "0" * 32, "/v1/projects/{slug}/shares": "shr_" + "0" * 32,
+                   "/v1/audit": "1716710400000000.17"}
+            values = [cursor(ids.get(operation.path, "a"))]
         for value in values:
             too_large = [422] if value == "day" else []
             walk.ask(check, operation, 200, *too_large, query="?" + urllib.parse.urlencode({name: value}))
@@ -419,8 +454,9 @@ def unseen(walk: Walk) -> list:
     missing = []
     for operation in walk.description.operations():
         described = set(walk.description.of(operation)["responses"])
-        # An answer that is too large is asked for once, above; as many uploads as there may be at once are brought about.
-        of_metrics = {"422"} if operation.path.startswith("/v1/metrics/") else set()
+        # An answer that is too large is asked for once, above; as many uploads as there may be at once are brought about; a
+        # share that ends is a matter of timing.
+        of_metrics = {"409", "422"} if operation.path.startswith("/v1/metrics/") else set()
         out_of_reach = OUT_OF_REACH | of_metrics | OUT_OF_REACH_OF.get(walk.description.of(operation)["operationId"], set())
         out_of_reach -= {"429"} if (operation.method, operation.path) in UPLOADS else set()
         missing += [f"{operation}: {status}" for status in sorted(described - walk.seen[operation] - out_of_reach)]

@@ -35,6 +35,7 @@ mod purge;
 mod rates;
 mod refusals;
 mod server;
+mod shares;
 mod slow_senders;
 mod tidy;
 mod upload_records;

@@ -1,22 +1,25 @@
-//! Who may do what, with what: every route of the router, asked by every role for its own, a foreign and an absent thing.
+//! Who may do what, with what: every route of the router, asked by every role for its own, a foreign and an absent thing, and
+//! for those of a project that is shared with its organisation, was, or is no more.
 
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
 };
 
+use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wattlake::{
-    access::Role,
-    catalog::{KeyTerms, NewKey},
+    access::{Detail, MonthRange, Role},
+    catalog::{KeyTerms, NewKey, NewShare},
 };
 
 use crate::harness::{Admin, Answer, Holder, TestServer, Upload, file, project, row};
 
 /// What a route answers to `admin`, `manager`, `analyst`, `viewer` and `uploader`: to each for its own thing, a foreign one
-/// and one that is absent. One status stands for all three, and `open` for a route that asks for no key. Nothing is foreign
-/// to an administrator. A route without a line fails the test.
+/// and one that is absent; a fourth status is for one of a project that is shared, where that is not as foreign. One status
+/// stands for all, and `open` for a route that asks for no key. Nothing is foreign to an administrator, and what is shared no
+/// more is as absent to everybody else. A route without a line fails the test.
 const TABLE: &[(&str, &str)] = &[
     ("GET /healthz", "open"),
     ("GET /readyz", "open"),
@@ -32,8 +35,13 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/keys/{prefix}/rotate", "201/201/404 201/404/404 404 404 404"),
     ("GET /v1/projects", "200 200 200 200 403"),
     ("POST /v1/projects", "201/201/404 201/404/404 403 403 403"),
-    ("GET /v1/projects/{slug}", "200/200/404 200/404/404 200/404/404 200/404/404 403/404/404"),
+    ("GET /v1/projects/{slug}", "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403/404/404"),
     ("PATCH /v1/projects/{slug}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/projects/{slug}/shares", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("POST /v1/projects/{slug}/shares", "201/201/404 201/404/404 403/404/404 403/404/404 403/404/404"),
+    ("PATCH /v1/projects/{slug}/shares/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("DELETE /v1/projects/{slug}/shares/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/shares", "200 200 200 200 403"),
     ("GET /v1/uploads", "200/200/404 200/404/404 200/404/404 403 200/404/404"),
     ("POST /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
     ("PUT /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
@@ -45,29 +53,44 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/uploads/{id}/purge", "200/200/404 403/404/404 403/404/404 403/404/404 403/404/404"),
     ("POST /v1/uploads/delete", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/metrics", "200 200 200 200 403"),
-    ("GET /v1/metrics/{name}", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
+    ("GET /v1/metrics/{name}", "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403"),
     ("GET /v1/audit", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/dataset-types", "200 200 200 200 200"),
     ("GET /v1/templates/ELECTRICITY_PAYMENT.csv", "200 200 200 200 200"),
 ];
 
-/// Whose a thing is. What is shared with the caller's organisation is to be one more.
+/// Whose a thing is: the last three are of projects of others, of which the caller's organisation is shown all months, was
+/// until the share expired, or was until it was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
     Own,
     Foreign,
     Absent,
+    Shared,
+    Expired,
+    Revoked,
 }
 
 impl Whose {
-    const ALL: [Self; 3] = [Self::Own, Self::Foreign, Self::Absent];
+    const ALL: [Self; 6] = [Self::Own, Self::Foreign, Self::Absent, Self::Shared, Self::Expired, Self::Revoked];
+    /// As the names of their things begin.
+    const THERE: [(Self, &str); 5] = [
+        (Self::Own, "own"),
+        (Self::Foreign, "far"),
+        (Self::Shared, "shr"),
+        (Self::Expired, "exp"),
+        (Self::Revoked, "rev"),
+    ];
 }
+
+/// Whom projects are shared with that are not shared with the caller.
+const INVESTOR: &str = "inv-org";
 
 /// The things of one organisation. The names of all are equally long, so that answers that quote them are too.
 #[derive(Clone)]
 struct Side {
-    organisation: &'static str,
-    project: &'static str,
+    organisation: String,
+    project: String,
     upload: String,
     /// Another upload, which is deleted.
     deleted: String,
@@ -76,8 +99,8 @@ struct Side {
 struct World {
     server: TestServer,
     keys: Vec<(Role, NewKey)>,
-    own: Side,
-    foreign: Side,
+    /// In the order of [`Whose::THERE`].
+    sides: Vec<Side>,
     absent: Side,
     made: Cell<usize>,
 }
@@ -86,24 +109,26 @@ impl World {
     async fn new() -> Self {
         let server = TestServer::start().await;
         let mut keys = Vec::new();
-        let (mut own, mut foreign) = (None, None);
-        for (organisation, project, side) in
-            [("own-org", "own-project", &mut own), ("far-org", "far-project", &mut foreign)]
-        {
+        let mut sides = Vec::new();
+        let body = json!({"slug": INVESTOR, "name": "N"});
+        assert_eq!(server.admin().post("/v1/organisations", body).await.status, 201);
+        for (_, name) in Whose::THERE {
+            let (organisation, project) = (format!("{name}-org"), format!("{name}-project"));
             let body = json!({"slug": organisation, "name": "N"});
             assert_eq!(server.admin().post("/v1/organisations", body).await.status, 201);
-            let manager = server.key_of(organisation, Role::Manager).await;
-            let uploader = server.key_of(organisation, Role::Uploader).await;
-            server.holder(&manager).make_project(project).await;
+            let manager = server.key_of(&organisation, Role::Manager).await;
+            let uploader = server.key_of(&organisation, Role::Uploader).await;
+            server.holder(&manager).make_project(&project).await;
             // With a rejected row each, so that there is something at every path.
             let sent = async |id: &str| {
-                let upload = Upload::new(project, file(&[row(id, "1"), row("bad", "x")])).with("on_error", "skip_rows");
+                let upload =
+                    Upload::new(&project, file(&[row(id, "1"), row("bad", "x")])).with("on_error", "skip_rows");
                 server.holder(&uploader).commit(&upload).await["id"].as_str().unwrap().to_owned()
             };
             let (upload, deleted) = (sent("A1").await, sent("A2").await);
             let gone = server.holder(&manager).delete(&format!("/v1/uploads/{deleted}")).await;
             assert_eq!(gone.status, 200, "{}", gone.text);
-            *side = Some(Side { organisation, project, upload, deleted });
+            sides.push(Side { organisation, project, upload, deleted });
             if keys.is_empty() {
                 keys = vec![(Role::Manager, manager), (Role::Uploader, uploader)];
             }
@@ -111,11 +136,29 @@ impl World {
         for role in [Role::Analyst, Role::Viewer] {
             keys.push((role, server.key_of("own-org", role).await));
         }
+        let (organisation, project) = ("non-org".to_owned(), "non-project".to_owned());
         let nothing = format!("upl_{}", "0".repeat(32));
-        let absent =
-            Side { organisation: "non-org", project: "non-project", upload: nothing.clone(), deleted: nothing };
-        let (own, foreign) = (own.unwrap(), foreign.unwrap());
-        Self { server, keys, own, foreign, absent, made: Cell::new(0) }
+        let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing };
+        let world = Self { server, keys, sides, absent, made: Cell::new(0) };
+        world.share(Whose::Shared, "own-org", None).await;
+        world.share(Whose::Expired, "own-org", Some(Utc::now())).await;
+        let revoked = world.share(Whose::Revoked, "own-org", None).await;
+        world.server.catalog.revoke_share(&revoked.parse().unwrap()).await.unwrap();
+        world
+    }
+
+    /// Shares the project of a side, and gives the share's id.
+    async fn share(&self, whose: Whose, recipient: &str, expires_at: Option<DateTime<Utc>>) -> String {
+        let share = NewShare {
+            project: self.side(whose).project.parse().unwrap(),
+            recipient: recipient.parse().unwrap(),
+            months: MonthRange::ALL,
+            detail: Detail::Full,
+            note: String::new(),
+            expires_at,
+            created_by: None,
+        };
+        self.server.catalog.create_share(share).await.unwrap().id.to_string()
     }
 
     fn holder(&self, role: Role) -> Holder<'_> {
@@ -124,11 +167,7 @@ impl World {
     }
 
     fn side(&self, whose: Whose) -> &Side {
-        match whose {
-            Whose::Own => &self.own,
-            Whose::Foreign => &self.foreign,
-            Whose::Absent => &self.absent,
-        }
+        Whose::THERE.iter().zip(&self.sides).find(|((of, _), _)| *of == whose).map_or(&self.absent, |(_, side)| side)
     }
 
     /// A number that no other request has.
@@ -141,7 +180,16 @@ impl World {
     async fn prefix(&self, whose: Whose) -> String {
         match whose {
             Whose::Absent => "aaaaaaaa".to_owned(),
-            _ => self.server.key_of(self.side(whose).organisation, Role::Viewer).await.key.prefix,
+            _ => self.server.key_of(&self.side(whose).organisation, Role::Viewer).await.key.prefix,
+        }
+    }
+
+    /// A share of its own for each request, because requests end shares; of what is shared, one that the caller receives.
+    async fn share_id(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Absent => format!("shr_{}", "0".repeat(32)),
+            Whose::Shared => self.share(whose, "own-org", None).await,
+            _ => self.share(whose, INVESTOR, None).await,
         }
     }
 
@@ -149,9 +197,13 @@ impl World {
     async fn ask(&self, holder: &Admin<'_>, route: &Route, whose: Whose) -> (Answer, Vec<String>) {
         let side = self.side(whose);
         let prefix = if route.path.contains("{prefix}") { self.prefix(whose).await } else { String::new() };
-        let slug = if route.path.starts_with("/v1/organisations") { side.organisation } else { side.project };
-        let id = if route.path.ends_with("/purge") { &side.deleted } else { &side.upload };
-        let path = route.path.replace("{slug}", slug).replace("{id}", id).replace("{prefix}", &prefix);
+        let slug = if route.path.starts_with("/v1/organisations") { &side.organisation } else { &side.project };
+        let id = match route.path.as_str() {
+            path if path.ends_with("/shares/{id}") => self.share_id(whose).await,
+            path if path.ends_with("/purge") => side.deleted.clone(),
+            _ => side.upload.clone(),
+        };
+        let path = route.path.replace("{slug}", slug).replace("{id}", &id).replace("{prefix}", &prefix);
         let path = path.replace("{name}", "revenue_per_site");
         let query = match route.line.as_str() {
             "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
@@ -163,6 +215,8 @@ impl World {
         let number = self.number();
         let request = match route.line.as_str() {
             "POST /v1/organisations" => request.json(&json!({"slug": format!("o{number}"), "name": "N"})),
+            "POST /v1/projects/{slug}/shares" => request.json(&json!({"recipient": INVESTOR, "detail": "full"})),
+            "PATCH /v1/projects/{slug}/shares/{id}" => request.json(&json!({"note": "N"})),
             "PATCH /v1/organisations/{slug}" | "PATCH /v1/projects/{slug}" => request.json(&json!({"name": "New"})),
             "POST /v1/keys" => request.json(&json!({"name": "k", "role": "viewer", "organisation": side.organisation})),
             "POST /v1/keys/{prefix}/rotate" => request.json(&json!({"overlap_s": 60})),
@@ -177,7 +231,7 @@ impl World {
             "POST /v1/uploads/delete" => request.json(&json!({"uploads": [side.upload]})),
             _ => request,
         };
-        let names = vec![side.organisation.to_owned(), side.project.to_owned(), id.clone(), prefix];
+        let names = vec![side.organisation.clone(), side.project.clone(), id, prefix];
         (Answer::of(request.send().await.unwrap()).await, names)
     }
 }
@@ -208,21 +262,22 @@ async fn routes(server: &TestServer) -> Vec<Route> {
     routes
 }
 
-/// The statuses of a line, by role and whose; none for an open route.
-fn expected(line: &str) -> Option<Vec<[u16; 3]>> {
+/// The statuses of a line, by role and whose in the order of [`Whose::ALL`]; none for an open route.
+fn expected(line: &str) -> Option<Vec<[u16; 6]>> {
     let cells = (line != "open").then(|| line.split(' '))?;
-    let cells: Vec<[u16; 3]> = cells
+    let cells: Vec<[u16; 6]> = cells
         .map(|cell| {
             let statuses: Vec<u16> = cell.split('/').map(|status| status.parse().unwrap()).collect();
             match statuses[..] {
-                [all] => [all; 3],
-                [own, foreign, absent] => [own, foreign, absent],
-                _ => panic!("{cell} is one status, or three"),
+                [all] => [all; 6],
+                [own, foreign, absent] => [own, foreign, absent, foreign, foreign, foreign],
+                [own, foreign, absent, shared] => [own, foreign, absent, shared, foreign, foreign],
+                _ => panic!("{cell} is one status, three or four"),
             }
         })
         .collect();
     assert_eq!(cells.len(), Role::ALL.len(), "{line}");
-    for [_, foreign, absent] in &cells[1..] {
+    for [_, foreign, absent, ..] in &cells[1..] {
         assert_eq!(foreign, absent, "{line}: what is foreign is as what is absent");
     }
     Some(cells)
@@ -272,14 +327,20 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
                 }
                 answers.push((answer, names));
             }
-            let [_, (foreign, theirs), (absent, named)] = &answers[..] else { unreachable!() };
-            let mut told = seen(foreign);
-            for (theirs, named) in theirs.iter().zip(named).filter(|(theirs, _)| !theirs.is_empty()) {
-                // The caller's own words may come back.
-                told.2 = told.2.replace(theirs.as_str(), named);
-            }
-            if role != Role::Admin && told != seen(absent) {
-                wrong.push(format!("{} {} {role}: {told:?} is not {:?}", route.method, route.path, seen(absent)));
+            let (absent, named) = &answers[2];
+            for (whose, (foreign, theirs)) in Whose::ALL.into_iter().zip(&answers) {
+                if role == Role::Admin || matches!(whose, Whose::Own | Whose::Absent | Whose::Shared) {
+                    continue;
+                }
+                let mut told = seen(foreign);
+                for (theirs, named) in theirs.iter().zip(named).filter(|(theirs, _)| !theirs.is_empty()) {
+                    // The caller's own words may come back.
+                    told.2 = told.2.replace(theirs.as_str(), named);
+                }
+                if told != seen(absent) {
+                    let absent = seen(absent);
+                    wrong.push(format!("{} {} {role} {whose:?}: {told:?} is not {absent:?}", route.method, route.path));
+                }
             }
         }
     }
@@ -321,14 +382,17 @@ async fn no_route_that_asks_for_a_key_answers_a_revoked_or_expired_one_or_none_i
 #[tokio::test]
 async fn lists_hold_ones_own_and_nothing_foreign() {
     let world = World::new().await;
-    let foreign = &world.foreign;
+    let strange = [Whose::Foreign, Whose::Expired, Whose::Revoked].map(|whose| world.side(whose));
     for (role, path, own) in [
         (Role::Manager, "/v1/organisations", "own-org"),
         (Role::Uploader, "/v1/organisations", "own-org"),
         (Role::Manager, "/v1/keys", "own-org"),
         (Role::Viewer, "/v1/projects", "own-project"),
-        (Role::Analyst, "/v1/uploads", world.own.upload.as_str()),
-        (Role::Uploader, "/v1/uploads", world.own.upload.as_str()),
+        (Role::Analyst, "/v1/uploads", world.side(Whose::Own).upload.as_str()),
+        (Role::Uploader, "/v1/uploads", world.side(Whose::Own).upload.as_str()),
+        (Role::Viewer, "/v1/projects", "shr-project"),
+        (Role::Viewer, "/v1/shares", "shr-project"),
+        (Role::Manager, "/v1/shares", "shr-project"),
         (Role::Viewer, "/v1/metrics/revenue_per_site", "own-project"),
         (Role::Viewer, "/v1/metrics/completeness", "own-project"),
         (Role::Manager, "/v1/audit", "own-project"),
@@ -336,11 +400,11 @@ async fn lists_hold_ones_own_and_nothing_foreign() {
         let answer = world.holder(role).get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         assert!(answer.text.contains(own), "{path}: {}", answer.text);
-        for theirs in [foreign.organisation, foreign.project, &foreign.upload, &foreign.deleted] {
+        for theirs in strange.iter().flat_map(|side| [&side.organisation, &side.project, &side.upload, &side.deleted]) {
             assert!(!answer.text.contains(theirs), "{path}: {}", answer.text);
         }
     }
     let all: Value = world.server.admin().get("/v1/organisations").await.body;
     let slugs: Vec<_> = all["organisations"].as_array().unwrap().iter().map(|one| one["slug"].clone()).collect();
-    assert_eq!(slugs, ["far-org", "main", "own-org"]);
+    assert_eq!(slugs, ["exp-org", "far-org", "inv-org", "main", "own-org", "rev-org", "shr-org"]);
 }

@@ -125,7 +125,7 @@ async fn constants_of_a_file_are_no_columns_of_its_scan() {
     assert!(!shown.contains("paid_at"), "one bucket for everything asks for no time: {shown}");
 }
 
-fn any_payment() -> impl Strategy<Value = Payment> {
+pub(super) fn any_payment() -> impl Strategy<Value = Payment> {
     let instants = [
         "2024-03-31T20:59:59Z",
         "2024-03-31T21:00:00Z",
@@ -155,9 +155,9 @@ fn any_payment() -> impl Strategy<Value = Payment> {
         })
 }
 
-type Pairs = Vec<(&'static str, &'static str)>;
+pub(super) type Pairs = Vec<(&'static str, &'static str)>;
 
-fn any_question() -> impl Strategy<Value = (&'static str, Pairs)> {
+pub(super) fn any_question() -> impl Strategy<Value = (&'static str, Pairs)> {
     let one = |name: &'static str, values: &[&'static str]| {
         prop::option::of(prop::sample::select(values.to_vec()).prop_map(move |value| (name, value)))
     };

@@ -4,3 +4,4 @@ mod by_file;
 mod figures;
 mod lake;
 mod requests;
+mod shares;

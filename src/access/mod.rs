@@ -1,11 +1,18 @@
 //! Who calls, what they may do and what they may see: pure values, computed once per request, before anything is planned.
 
-use std::{collections::BTreeSet, fmt};
+mod shared;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{OrganisationSlug, ProjectSlug};
+pub use shared::{Detail, MonthRange, Months, Shared};
+
+use crate::ids::{Month, OrganisationSlug, ProjectSlug};
 
 /// What a key may do. All but `admin` are of one organisation, and may nothing beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -13,7 +20,7 @@ use crate::ids::{OrganisationSlug, ProjectSlug};
 pub enum Role {
     /// Runs the server: every organisation, every action.
     Admin,
-    /// Has the organisation's projects, uploads and keys in hand.
+    /// Has the organisation's projects, uploads, keys and shares in hand.
     Manager,
     /// Reads the organisation's metrics, projects and uploads.
     Analyst,
@@ -65,7 +72,7 @@ impl fmt::Display for Role {
 pub enum Permission {
     /// Make and name organisations, erase uploads, read the operational counters.
     RunServer,
-    /// Make and change projects and keys; delete and restore uploads.
+    /// Make and change projects, keys and shares; delete and restore uploads.
     Manage,
     Upload,
     /// See one's own uploads at least.
@@ -151,8 +158,8 @@ pub struct ProjectOwner {
 /// and who is shown the figures of another organisation's project has none of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// Those whose payments queries may read.
-    projects: BTreeSet<ProjectSlug>,
+    /// Those whose payments queries may read, each with the months of which: all of one's own, and what is shared of others'.
+    projects: BTreeMap<ProjectSlug, Months>,
     /// Those of the caller's own organisation; for an administrator, all.
     own: BTreeSet<ProjectSlug>,
     /// Where it is there, the keys whose uploads alone are seen.
@@ -160,12 +167,13 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// What `principal` may see of `existing`.
+    /// What `principal` may see of `existing`, as far as nothing is shared with it.
     #[must_use]
     pub fn of(principal: &Principal, existing: impl IntoIterator<Item = ProjectOwner>) -> Self {
         let reached = existing.into_iter().filter(|owner| principal.reaches(&owner.organisation));
         let own: BTreeSet<ProjectSlug> = reached.map(|owner| owner.project).collect();
-        let projects = if principal.role.may(Permission::ReadMetrics) { own.clone() } else { BTreeSet::new() };
+        let readable = own.iter().filter(|_| principal.role.may(Permission::ReadMetrics));
+        let projects = readable.map(|project| (project.clone(), Months::all())).collect();
         let senders = match principal.role {
             Role::Uploader => Some(principal.earlier_keys.iter().chain([&principal.key_prefix]).cloned().collect()),
             Role::Admin | Role::Manager | Role::Analyst | Role::Viewer => None,
@@ -173,43 +181,86 @@ impl Scope {
         Self { projects, own, senders }
     }
 
+    /// Besides, what is shared with the organisation of `principal`: of each project the union of the months. Who has no
+    /// figures is not shown any, and whose project it is sees all of it anyway.
+    #[must_use]
+    pub fn and_shared(mut self, principal: &Principal, shares: impl IntoIterator<Item = Shared>) -> Self {
+        if !principal.role.may(Permission::ReadMetrics) {
+            return self;
+        }
+        let mut shown: BTreeMap<ProjectSlug, Vec<MonthRange>> = BTreeMap::new();
+        for share in shares {
+            if principal.reach() == Reach::Organisation(&share.recipient) && !self.own.contains(&share.project) {
+                shown.entry(share.project).or_default().push(share.months);
+            }
+        }
+        self.projects.extend(shown.into_iter().map(|(project, ranges)| (project, Months::union(ranges))));
+        self
+    }
+
     /// The part of it that is about `wanted`; all of it where nothing is.
     ///
     /// # Errors
     /// The first wanted project that is absent or foreign; the caller answers the same 404 for both.
-    pub fn narrowed(self, wanted: &[ProjectSlug]) -> Result<Self, NotInScope> {
+    pub fn narrowed(mut self, wanted: &[ProjectSlug]) -> Result<Self, NotInScope> {
         if wanted.is_empty() {
             return Ok(self);
         }
         if let Some(foreign) = wanted.iter().find(|slug| !self.knows(slug)) {
             return Err(NotInScope(foreign.clone()));
         }
-        let wanted: BTreeSet<ProjectSlug> = wanted.iter().cloned().collect();
-        let projects = self.projects.intersection(&wanted).cloned().collect();
-        let own = self.own.intersection(&wanted).cloned().collect();
-        Ok(Self { projects, own, senders: self.senders })
+        let wanted: BTreeSet<&ProjectSlug> = wanted.iter().collect();
+        self.projects.retain(|project, _| wanted.contains(project));
+        self.own.retain(|project| wanted.contains(project));
+        Ok(self)
     }
 
-    /// Whether queries may read the project's payments.
+    /// Whether queries may read payments of the project: of some months at least.
     #[must_use]
     pub fn contains(&self, project: &ProjectSlug) -> bool {
-        self.projects.contains(project)
+        self.projects.contains_key(project)
+    }
+
+    /// Whether queries may read the project's payments of that month.
+    #[must_use]
+    pub fn contains_month(&self, project: &ProjectSlug, month: Month) -> bool {
+        self.projects.get(project).is_some_and(|months| months.contains(month))
     }
 
     /// The projects whose payments queries may read.
     pub fn projects(&self) -> impl Iterator<Item = &ProjectSlug> {
-        self.projects.iter()
+        self.projects.keys()
+    }
+
+    /// The months whose payments queries may read, of a project that is in it.
+    #[must_use]
+    pub fn months(&self, project: &ProjectSlug) -> Option<&Months> {
+        self.projects.get(project)
+    }
+
+    /// Whether any of it is another organisation's, which shares it.
+    #[must_use]
+    pub fn has_shared(&self) -> bool {
+        self.projects.keys().any(|project| !self.own.contains(project))
+    }
+
+    /// Whether queries may still read all that they could by an earlier scope.
+    #[must_use]
+    pub fn still_has(&self, earlier: &Self) -> bool {
+        let kept =
+            |(project, months): (&ProjectSlug, &Months)| self.months(project).is_some_and(|now| now.covers(months));
+        earlier.projects.iter().all(kept)
     }
 
     /// Whether the caller may know that the project is there.
     #[must_use]
     pub fn knows(&self, project: &ProjectSlug) -> bool {
-        self.projects.contains(project) || self.own.contains(project)
+        self.projects.contains_key(project) || self.own.contains(project)
     }
 
     /// Every project that the caller may know of.
     pub fn known(&self) -> impl Iterator<Item = &ProjectSlug> {
-        self.projects.union(&self.own)
+        self.projects.keys().chain(self.own.iter().filter(|project| !self.projects.contains_key(*project)))
     }
 
     /// Whether the project is of the caller's organisation, so that its role counts there.
@@ -289,6 +340,42 @@ mod tests {
         assert!(scope.owns(&slug("a1")) && scope.knows(&slug("a1")) && !scope.knows(&slug("b1")));
         let has = |key: &str| scope.has_upload(&[slug("a1")], key);
         assert_eq!((has("new"), has("old"), has("another")), (true, true, false));
+    }
+
+    fn shared(project: &str, recipient: &str, from: &str, to: &str) -> Shared {
+        let months = MonthRange { from: from.parse().ok(), to: to.parse().ok() };
+        Shared { project: slug(project), recipient: recipient.parse().unwrap(), months }
+    }
+
+    #[test]
+    fn what_is_shared_is_seen_by_the_recipients_roles_that_have_figures_and_for_its_months_alone() {
+        let shares = [
+            shared("b1", "a", "2024-03", "2024-04"),
+            shared("b1", "a", "2024-06", "2024-06"),
+            shared("b1", "c", "2024-05", ""),
+            shared("a1", "a", "2024-05", "2024-05"),
+        ];
+        let scope = |role: Role| Scope::of(&of_a(role), existing()).and_shared(&of_a(role), shares.clone());
+        for role in [Role::Manager, Role::Analyst, Role::Viewer] {
+            let scope = scope(role);
+            assert_eq!(seen(scope.projects()), ["a1", "a2", "b1"], "{role}");
+            assert_eq!(seen(scope.owned()), ["a1", "a2"], "{role}");
+            let months: Vec<String> = ["2024-02", "2024-03", "2024-04", "2024-05", "2024-06", "2024-07"]
+                .into_iter()
+                .filter(|month| scope.contains_month(&slug("b1"), month.parse().unwrap()))
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(months, ["2024-03", "2024-04", "2024-06"], "{role}");
+            assert!(scope.contains_month(&slug("a1"), "2030-01".parse().unwrap()), "what is one's own is whole");
+            assert!(scope.has_shared() && !scope.owns(&slug("b1")) && !scope.has_upload(&[slug("b1")], "new"));
+            let narrowed = scope.clone().narrowed(&[slug("b1")]).unwrap();
+            assert!(scope.still_has(&narrowed) && !narrowed.still_has(&scope));
+            assert!(!Scope::of(&of_a(role), existing()).still_has(&narrowed), "{role}");
+        }
+        assert!(!scope(Role::Uploader).knows(&slug("b1")));
+        let admin = Principal::admin("k");
+        let all = Scope::of(&admin, existing());
+        assert_eq!(all.clone().and_shared(&admin, shares), all);
     }
 
     #[test]
