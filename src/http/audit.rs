@@ -54,6 +54,10 @@ pub(super) async fn list_audit(
     };
     parameters.finish()?;
     let scope = manager.scope(&state.catalog, project.as_slice()).await?;
+    // Who asks about a project that is only shared with the caller is its own organisation's business.
+    if project.as_ref().is_some_and(|project| !scope.owns(project)) {
+        return Err(Problem::no_project());
+    }
     let filter = match manager.principal().reach() {
         Reach::Server => AuditFilter { projects: project.map(|project| [project].into()), ..filter },
         Reach::Organisation(organisation) => {
