@@ -81,61 +81,50 @@ impl FromStr for OrganisationSlug {
 #[schema(value_type = String, pattern = "^upl_[0-9a-f]{32}$")]
 pub struct UploadId(String);
 
-impl UploadId {
-    const PREFIX: &'static str = "upl_";
-
-    #[must_use]
-    pub fn new() -> Self {
-        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for UploadId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
-        if !is_uuid(hex) {
-            return Err(InvalidId("an upload id is upl_ and 32 hexadecimal digits"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 /// The id of a share: `shr_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, pattern = "^shr_[0-9a-f]{32}$")]
 pub struct ShareId(String);
 
-impl ShareId {
-    const PREFIX: &'static str = "shr_";
+/// What every id has that is a prefix and a version 7 UUID.
+macro_rules! uuid_id {
+    ($($id:ident: $prefix:literal),+) => {$(
+        impl $id {
+            const PREFIX: &'static str = $prefix;
 
-    #[must_use]
-    pub fn new() -> Self {
-        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
-    }
+            #[must_use]
+            pub fn new() -> Self {
+                Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
+            }
 
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Whether a text is one of these ids.
+            fn is(text: &str) -> bool {
+                text.strip_prefix(Self::PREFIX).is_some_and(is_uuid)
+            }
+        }
+
+        impl Default for $id {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+    )+};
 }
 
-impl Default for ShareId {
-    fn default() -> Self {
-        Self::new()
+uuid_id!(UploadId: "upl_", ShareId: "shr_", ChangeId: "chg_");
+
+impl FromStr for UploadId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId("an upload id is upl_ and 32 hexadecimal digits");
+        Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
     }
 }
 
@@ -143,11 +132,8 @@ impl FromStr for ShareId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
-        if !is_uuid(hex) {
-            return Err(InvalidId("a share id is shr_ and 32 hexadecimal digits"));
-        }
-        Ok(Self(text.to_owned()))
+        let invalid = InvalidId("a share id is shr_ and 32 hexadecimal digits");
+        Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
     }
 }
 
@@ -156,26 +142,6 @@ impl FromStr for ShareId {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChangeId(String);
-
-impl ChangeId {
-    const PREFIX: &'static str = "chg_";
-
-    #[must_use]
-    pub fn new() -> Self {
-        Self(format!("{}{}", Self::PREFIX, uuid::Uuid::now_v7().simple()))
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for ChangeId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 impl From<&UploadId> for ChangeId {
     fn from(id: &UploadId) -> Self {
@@ -187,10 +153,8 @@ impl FromStr for ChangeId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let of_upload = || text.parse::<UploadId>().ok().map(|id| Self(id.0));
-        let hex = text.strip_prefix(Self::PREFIX).unwrap_or_default();
-        let own = is_uuid(hex).then(|| Self(text.to_owned()));
-        own.or_else(of_upload).ok_or(InvalidId("a change id is upl_ or chg_ and 32 hexadecimal digits"))
+        let invalid = InvalidId("a change id is upl_ or chg_ and 32 hexadecimal digits");
+        (Self::is(text) || UploadId::is(text)).then(|| Self(text.to_owned())).ok_or(invalid)
     }
 }
 

@@ -8,7 +8,9 @@ use sqlx::{Sqlite, Transaction};
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
-use super::{Catalog, CatalogError, MAX_RECORDS, Page, from_micros, now, organisations::owner_of_new, read, sql};
+use super::{
+    Catalog, CatalogError, MAX_RECORDS, Page, ended, from_micros, now, organisations::owner_of_new, read, sql,
+};
 use crate::{
     access::{Principal, Role},
     ids::OrganisationSlug,
@@ -113,11 +115,7 @@ impl ApiKey {
     /// Why the key does not hold at an instant, if it does not.
     #[must_use]
     pub fn ended(&self, at: DateTime<Utc>) -> Option<&'static str> {
-        match (self.revoked_at, self.expires_at) {
-            (Some(_), _) => Some("revoked"),
-            (None, Some(expires_at)) if expires_at <= at => Some("expired"),
-            _ => None,
-        }
+        ended(self.revoked_at, self.expires_at, at)
     }
 }
 

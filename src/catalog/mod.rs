@@ -265,6 +265,19 @@ fn from_micros(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
 
+/// Why what was revoked or expires, a key or a share, does not hold at an instant, if it does not.
+fn ended(
+    revoked_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    at: DateTime<Utc>,
+) -> Option<&'static str> {
+    match (revoked_at, expires_at) {
+        (Some(_), _) => Some("revoked"),
+        (None, Some(expires_at)) if expires_at <= at => Some("expired"),
+        _ => None,
+    }
+}
+
 /// Reads back a text that was valid when it was written.
 fn read<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, CatalogError> {
     text.parse().map_err(|_| CatalogError::Unreadable { what, value: text.to_owned() })

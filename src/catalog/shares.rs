@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{Sqlite, Transaction};
 use utoipa::ToSchema;
 
-use super::{Catalog, CatalogError, MAX_RECORDS, Page, from_micros, now, projects::json_array, read, sql};
+use super::{Catalog, CatalogError, MAX_RECORDS, Page, ended, from_micros, now, projects::json_array, read, sql};
 use crate::{
     access::{Detail, MonthRange, Permission, Principal, Reach, Shared},
     ids::{Month, OrganisationSlug, ProjectSlug, ShareId},
@@ -157,11 +157,7 @@ impl Share {
     /// Why nothing is shown by it at an instant, if nothing is.
     #[must_use]
     pub fn ended(&self, at: DateTime<Utc>) -> Option<&'static str> {
-        match (self.revoked_at, self.expires_at) {
-            (Some(_), _) => Some("revoked"),
-            (None, Some(expires_at)) if expires_at <= at => Some("expired"),
-            _ => None,
-        }
+        ended(self.revoked_at, self.expires_at, at)
     }
 }
 

@@ -6,7 +6,10 @@ use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use datafusion::{
     common::{Result, tree_node::TreeNodeRecursion},
     datasource::listing::PartitionedFile,
-    execution::{SendableRecordBatchStream, TaskContext},
+    execution::{
+        SendableRecordBatchStream, TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
     physical_expr::PhysicalExpr,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
@@ -134,9 +137,11 @@ struct Reader {
 impl Reader {
     /// What all files of a unit said, with their constants among the columns.
     async fn answer(self, unit: Unit) -> Result<RecordBatch> {
+        // What files say counts to the memory of all queries until it is passed on, whether it is kept or not.
+        let memory = MemoryConsumer::new("what files say").register(self.context.memory_pool());
         let together = match &unit.together {
             Some(together) => vec![Arc::clone(together)],
-            None => self.of_files(&unit).await?,
+            None => self.of_files(&unit, &memory).await?,
         };
         let Some((like, _)) = unit.files.first() else {
             return Ok(RecordBatch::new_empty(self.schema));
@@ -146,18 +151,19 @@ impl Reader {
         Ok(concat_batches(&self.schema, &batches)?)
     }
 
-    async fn of_file(&self, unit: &Unit, at: usize) -> Result<Arc<Partial>> {
+    async fn of_file(&self, unit: &Unit, at: usize, memory: &MemoryReservation) -> Result<Arc<Partial>> {
         let (file, known) = &unit.files[at];
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }
         let read = Arc::new(unit.question.read(file, &self.context).await?);
+        memory.try_grow(read.bytes())?;
         self.partials.keep(&unit.question, paths([file]), &read, self.era);
         Ok(read)
     }
 
-    async fn of_files(&self, unit: &Unit) -> Result<Vec<Arc<Partial>>> {
-        let files = stream::iter(0..unit.files.len()).map(|at| self.of_file(unit, at)).buffered(AT_ONCE);
+    async fn of_files(&self, unit: &Unit, memory: &MemoryReservation) -> Result<Vec<Arc<Partial>>> {
+        let files = stream::iter(0..unit.files.len()).map(|at| self.of_file(unit, at, memory)).buffered(AT_ONCE);
         let partials: Vec<Arc<Partial>> = files.try_collect().await?;
         let rows: usize = partials.iter().map(|partial| partial.rows).sum();
         if partials.len() == 1 || rows < MANY_ROWS {

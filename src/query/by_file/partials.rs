@@ -57,7 +57,8 @@ impl Partial {
         &self.same
     }
 
-    fn bytes(&self) -> usize {
+    /// What its columns take.
+    pub(super) fn bytes(&self) -> usize {
         self.columns.iter().map(Array::get_array_memory_size).sum()
     }
 }

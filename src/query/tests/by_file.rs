@@ -114,6 +114,25 @@ async fn a_query_that_ran_while_all_was_forgotten_keeps_nothing() {
 }
 
 #[tokio::test]
+async fn what_files_say_counts_to_the_memory_of_queries() {
+    let customers: Vec<String> = (0..400).map(|customer| format!("customer {customer} of a long list")).collect();
+    let customers: &'static [String] = customers.leak();
+    let months =
+        (1..=9).flat_map(|month| [format!("2024-0{month}-10T08:00:00Z"), format!("2025-0{month}-10T08:00:00Z")]);
+    let months: Vec<&'static str> = months.map(|month| &*month.leak()).collect();
+    let of_month = |month: &&'static str| customers.iter().map(|name| paid("zola", month, name, 1)).collect::<Vec<_>>();
+    let payments: Vec<Payment> = months.iter().flat_map(of_month).collect();
+    let limits = |memory_bytes| QueryConfig { memory_bytes, target_partitions: 1, ..default_limits() };
+    let lake = Lake::of(&payments).await.limited(limits(64 << 20));
+    assert_eq!(lake.rows("payments_per_customer", &[]).await.len(), 400);
+    let tight = lake.engine.partials_bytes() * 2 / 3;
+    let lake = lake.limited(limits(tight));
+    assert_eq!(lake.rows("payments_per_customer", &[("to", "2024-03")]).await.len(), 400, "a few files do");
+    let error = lake.ask("payments_per_customer", &[]).await.unwrap_err();
+    assert!(matches!(error, QueryError::Resources(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn constants_of_a_file_are_no_columns_of_its_scan() {
     let lake = Lake::of(&payments()).await;
     let plan = lake.plan("revenue_per_site", &[("from", "2024-04"), ("to", "2030-01")]).await;
