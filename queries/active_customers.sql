@@ -3,6 +3,7 @@ title = "Active customers"
 definition = "Distinct CUSTOMER_ID with a settled payment in the period (or the last N days, default 30). The last N days are local days, today among them; they apply where neither from, to nor grain is given."
 parameters = ["project", "from", "to", "tz", "grain", "site", "limit", "order", "days"]
 chart = "line"
+over_aggregates = "one_site"
 order = ["project", "period"]
 columns = [
   { name = "project", description = "The project's slug." },

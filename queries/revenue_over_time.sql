@@ -3,6 +3,7 @@ title = "Revenue over time"
 definition = "Revenue, grouped by project, local period and currency. Revenue: Σ PAYMENT_AMOUNT over settled payments; negative amounts (refunds) subtract."
 parameters = ["project", "from", "to", "tz", "grain", "site", "currency", "limit", "order"]
 chart = "line"
+over_aggregates = "sums"
 order = ["project", "period", "currency"]
 columns = [
   { name = "project", description = "The project's slug." },

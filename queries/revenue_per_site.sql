@@ -3,6 +3,7 @@ title = "Revenue per site"
 definition = "Revenue, grouped by project, site and currency. Revenue: Σ PAYMENT_AMOUNT over settled payments; negative amounts (refunds) subtract."
 parameters = ["project", "from", "to", "tz", "site", "currency", "limit", "order"]
 chart = "bar"
+over_aggregates = "sums"
 order = ["project", "site", "currency"]
 columns = [
   { name = "project", description = "The project's slug." },

@@ -3,6 +3,7 @@ title = "Source mix"
 definition = "Share of PAYMENT_SOURCE by amount and by count; spellings normalised (\"MPESA\", \"M-Pesa\"), raw value kept. Over settled payments, per project and currency; shares are rounded half away from zero to 6 decimals."
 parameters = ["project", "from", "to", "tz", "site", "currency", "limit", "order"]
 chart = "share"
+over_aggregates = "sums"
 order = ["project", "currency", "source"]
 columns = [
   { name = "project", description = "The project's slug." },

@@ -31,10 +31,11 @@ static PROJECTS: &str = include_str!("../data/demo/projects.toml");
 static FILES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
 /// Marks a folder as the demo's own, which the next demo may empty.
 const MARK: &str = "this-is-a-demo";
-/// Who is shown one of the projects, and which months of it.
+/// Who is shown some of the projects.
 const INVESTOR: &str = "bahari-capital";
-const SHARED_PROJECT: &str = "kitobo";
-const SHARED_MONTHS: [&str; 2] = ["2026-06", "2026-08"];
+/// What it is shown: a project, its first and last month, and in what detail.
+const SHARES: [(&str, &str, &str, Detail); 2] =
+    [("kitobo", "2026-06", "2026-08", Detail::Masked), ("gbamu", "2026-05", "2026-10", Detail::Aggregate)];
 
 /// Why the demo did not start.
 #[derive(Debug, thiserror::Error)]
@@ -171,22 +172,24 @@ async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<()
     }
 }
 
-/// Shows an investor some months of one project, and gives the key of its viewer.
+/// Shows an investor some months of two projects, and gives the key of its viewer.
 async fn share_with_investor(catalog: &Catalog) -> Result<String, DemoError> {
     let wrong = |error: InvalidId| DemoError::Data(error.to_string());
     let investor: OrganisationSlug = INVESTOR.parse().map_err(wrong)?;
     let month = |text: &str| text.parse::<Month>().map(Some).map_err(wrong);
     catalog.create_organisation(investor.clone(), "Bahari Capital".to_owned()).await?;
-    let share = NewShare {
-        project: SHARED_PROJECT.parse().map_err(wrong)?,
-        recipient: investor.clone(),
-        months: MonthRange { from: month(SHARED_MONTHS[0])?, to: month(SHARED_MONTHS[1])? },
-        detail: Detail::Full,
-        note: "For the review of the third quarter".to_owned(),
-        expires_at: None,
-        created_by: None,
-    };
-    catalog.create_share(share).await?;
+    for (project, first, last, detail) in SHARES {
+        let share = NewShare {
+            project: project.parse().map_err(wrong)?,
+            recipient: investor.clone(),
+            months: MonthRange { from: month(first)?, to: month(last)? },
+            detail,
+            note: "For the review of the third quarter".to_owned(),
+            expires_at: None,
+            created_by: None,
+        };
+        catalog.create_share(share).await?;
+    }
     let terms = KeyTerms { role: Role::Viewer, organisation: Some(investor), ..KeyTerms::of_admin("investor") };
     Ok(catalog.create_key(terms).await?.secret)
 }
@@ -194,10 +197,6 @@ async fn share_with_investor(catalog: &Catalog) -> Result<String, DemoError> {
 fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
     let get_as = |key: &str, path: &str| format!("curl -s -H \"Authorization: Bearer ${key}\" '{address}{path}'");
     let get = |path: &str| get_as("KEY", path);
-    let of_investor = format!(
-        "The same as an investor asks it, who is shown {SHARED_PROJECT} from {} to {}, and nothing else",
-        SHARED_MONTHS[0], SHARED_MONTHS[1]
-    );
     let tries = [
         ("Revenue per site, in each project's currency", get("/v1/metrics/revenue_per_site")),
         (
@@ -205,8 +204,12 @@ fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
             get("/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
         ),
         (
-            of_investor.as_str(),
-            get_as("INVESTOR_KEY", "/v1/metrics/revenue_over_time?project=kitobo&grain=month&format=csv"),
+            "An investor's view: June to August of kitobo, customers by pseudonyms, and nothing else of it",
+            get_as("INVESTOR_KEY", "/v1/metrics/payments_per_customer?project=kitobo&limit=3"),
+        ),
+        (
+            "And gbamu as aggregates: sites and months of enough customers; the answer says how many are withheld",
+            get_as("INVESTOR_KEY", "/v1/metrics/revenue_over_time?project=gbamu"),
         ),
         ("Which payment sources people use", get("/v1/metrics/source_mix?project=jua-nyumbani")),
         (

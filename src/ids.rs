@@ -257,6 +257,15 @@ impl Month {
             Self { year: self.year, month: self.month + 1 }
         }
     }
+
+    #[must_use]
+    pub fn previous(self) -> Self {
+        if self.month == 1 {
+            Self { year: self.year - 1, month: 12 }
+        } else {
+            Self { year: self.year, month: self.month - 1 }
+        }
+    }
 }
 
 impl FromStr for Month {
@@ -307,7 +316,9 @@ mod tests {
         assert_eq!(Month::of_micros(may.start_micros()), may);
         assert_eq!(Month::of_micros(may.end_micros() - 1), may);
         assert_eq!(Month::of_micros(may.end_micros()).to_string(), "2024-06");
-        assert_eq!("2024-12".parse::<Month>().unwrap().next().to_string(), "2025-01");
+        let january: Month = "2025-01".parse().unwrap();
+        assert_eq!(january.previous().to_string(), "2024-12");
+        assert_eq!((january.previous().next(), may.next().previous()), (january, may));
     }
 
     #[test]

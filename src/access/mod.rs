@@ -10,9 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use shared::{Detail, MonthRange, Months, Shared};
+pub use shared::{Detail, MaskKey, MonthRange, Shared, Shown, Sight};
 
-use crate::ids::{Month, OrganisationSlug, ProjectSlug};
+use crate::ids::{Month, OrganisationSlug, ProjectSlug, ShareId};
 
 /// What a key may do. All but `admin` are of one organisation, and may nothing beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,7 +22,7 @@ pub enum Role {
     Admin,
     /// Has the organisation's projects, uploads, keys and shares in hand.
     Manager,
-    /// Reads the organisation's metrics, projects and uploads.
+    /// Reads the organisation's metrics, projects and uploads, and asks in SQL.
     Analyst,
     /// Reads the organisation's metrics and projects.
     Viewer,
@@ -79,6 +79,8 @@ pub enum Permission {
     ReadUploads,
     ReadProjects,
     ReadMetrics,
+    /// Ask in SQL of one's own, for rows too.
+    WriteSql,
 }
 
 impl Permission {
@@ -92,6 +94,7 @@ impl Permission {
             Self::Upload => &[Admin, Manager, Uploader],
             Self::ReadUploads => &[Admin, Manager, Analyst, Uploader],
             Self::ReadProjects | Self::ReadMetrics => &[Admin, Manager, Analyst, Viewer],
+            Self::WriteSql => &[Admin, Manager, Analyst],
         }
     }
 }
@@ -158,8 +161,9 @@ pub struct ProjectOwner {
 /// and who is shown the figures of another organisation's project has none of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// Those whose payments queries may read, each with the months of which: all of one's own, and what is shared of others'.
-    projects: BTreeMap<ProjectSlug, Months>,
+    /// Those whose payments queries may read, each with the months of which and in what detail: all of one's own, and what is
+    /// shared of others'.
+    projects: BTreeMap<ProjectSlug, Shown>,
     /// Those of the caller's own organisation; for an administrator, all.
     own: BTreeSet<ProjectSlug>,
     /// Where it is there, the keys whose uploads alone are seen.
@@ -173,7 +177,7 @@ impl Scope {
         let reached = existing.into_iter().filter(|owner| principal.reaches(&owner.organisation));
         let own: BTreeSet<ProjectSlug> = reached.map(|owner| owner.project).collect();
         let readable = own.iter().filter(|_| principal.role.may(Permission::ReadMetrics));
-        let projects = readable.map(|project| (project.clone(), Months::all())).collect();
+        let projects = readable.map(|project| (project.clone(), Shown::own())).collect();
         let senders = match principal.role {
             Role::Uploader => Some(principal.earlier_keys.iter().chain([&principal.key_prefix]).cloned().collect()),
             Role::Admin | Role::Manager | Role::Analyst | Role::Viewer => None,
@@ -181,20 +185,20 @@ impl Scope {
         Self { projects, own, senders }
     }
 
-    /// Besides, what is shared with the organisation of `principal`: of each project the union of the months. Who has no
-    /// figures is not shown any, and whose project it is sees all of it anyway.
+    /// Besides, what is shared with the organisation of `principal`: of each project the union of the months, each in its own
+    /// detail. Who has no figures is not shown any, and whose project it is sees all of it anyway.
     #[must_use]
     pub fn and_shared(mut self, principal: &Principal, shares: impl IntoIterator<Item = Shared>) -> Self {
         if !principal.role.may(Permission::ReadMetrics) {
             return self;
         }
-        let mut shown: BTreeMap<ProjectSlug, Vec<MonthRange>> = BTreeMap::new();
+        let mut shown: BTreeMap<ProjectSlug, Vec<Shared>> = BTreeMap::new();
         for share in shares {
             if principal.reach() == Reach::Organisation(&share.recipient) && !self.own.contains(&share.project) {
-                shown.entry(share.project).or_default().push(share.months);
+                shown.entry(share.project.clone()).or_default().push(share);
             }
         }
-        self.projects.extend(shown.into_iter().map(|(project, ranges)| (project, Months::union(ranges))));
+        self.projects.extend(shown.into_iter().map(|(project, shares)| (project, Shown::by(shares))));
         self
     }
 
@@ -221,10 +225,10 @@ impl Scope {
         self.projects.contains_key(project)
     }
 
-    /// Whether queries may read the project's payments of that month.
+    /// How queries may read the project's payments of that month, if they may.
     #[must_use]
-    pub fn contains_month(&self, project: &ProjectSlug, month: Month) -> bool {
-        self.projects.get(project).is_some_and(|months| months.contains(month))
+    pub fn sight(&self, project: &ProjectSlug, month: Month) -> Option<&Sight> {
+        self.projects.get(project).and_then(|shown| shown.sight(month))
     }
 
     /// The projects whose payments queries may read.
@@ -232,10 +236,19 @@ impl Scope {
         self.projects.keys()
     }
 
-    /// The months whose payments queries may read, of a project that is in it.
+    /// The months whose payments queries may read, of a project that is in it, and how.
     #[must_use]
-    pub fn months(&self, project: &ProjectSlug) -> Option<&Months> {
+    pub fn shown(&self, project: &ProjectSlug) -> Option<&Shown> {
         self.projects.get(project)
+    }
+
+    /// The shares that it rests on, each with its project.
+    #[must_use]
+    pub fn shares(&self) -> BTreeMap<ShareId, ProjectSlug> {
+        let of = |(project, shown): (&ProjectSlug, &Shown)| {
+            shown.shares().map(|share| (share.clone(), project.clone())).collect::<Vec<_>>()
+        };
+        self.projects.iter().flat_map(of).collect()
     }
 
     /// Whether any of it is another organisation's, which shares it.
@@ -247,8 +260,7 @@ impl Scope {
     /// Whether queries may still read all that they could by an earlier scope.
     #[must_use]
     pub fn still_has(&self, earlier: &Self) -> bool {
-        let kept =
-            |(project, months): (&ProjectSlug, &Months)| self.months(project).is_some_and(|now| now.covers(months));
+        let kept = |(project, then): (&ProjectSlug, &Shown)| self.shown(project).is_some_and(|now| now.serves(then));
         earlier.projects.iter().all(kept)
     }
 
@@ -343,8 +355,14 @@ mod tests {
     }
 
     fn shared(project: &str, recipient: &str, from: &str, to: &str) -> Shared {
-        let months = MonthRange { from: from.parse().ok(), to: to.parse().ok() };
-        Shared { project: slug(project), recipient: recipient.parse().unwrap(), months }
+        Shared {
+            share: ShareId::new(),
+            project: slug(project),
+            recipient: recipient.parse().unwrap(),
+            months: MonthRange { from: from.parse().ok(), to: to.parse().ok() },
+            detail: Detail::Full,
+            mask_key: MaskKey([0; 32]),
+        }
     }
 
     #[test]
@@ -362,14 +380,18 @@ mod tests {
             assert_eq!(seen(scope.owned()), ["a1", "a2"], "{role}");
             let months: Vec<String> = ["2024-02", "2024-03", "2024-04", "2024-05", "2024-06", "2024-07"]
                 .into_iter()
-                .filter(|month| scope.contains_month(&slug("b1"), month.parse().unwrap()))
+                .filter(|month| scope.sight(&slug("b1"), month.parse().unwrap()).is_some())
                 .map(str::to_owned)
                 .collect();
             assert_eq!(months, ["2024-03", "2024-04", "2024-06"], "{role}");
-            assert!(scope.contains_month(&slug("a1"), "2030-01".parse().unwrap()), "what is one's own is whole");
+            let own = scope.sight(&slug("a1"), "2030-01".parse().unwrap()).unwrap();
+            assert_eq!((own.detail, &own.share), (Detail::Full, &None), "what is one's own is whole");
             assert!(scope.has_shared() && !scope.owns(&slug("b1")) && !scope.has_upload(&[slug("b1")], "new"));
             let narrowed = scope.clone().narrowed(&[slug("b1")]).unwrap();
             assert!(scope.still_has(&narrowed) && !narrowed.still_has(&scope));
+            let used = BTreeMap::from([0, 1].map(|at: usize| (shares[at].share.clone(), slug("b1"))));
+            assert_eq!((scope.shares(), narrowed.shares()), (used.clone(), used), "{role}: its own are no share");
+            assert!(scope.clone().narrowed(&[slug("a1")]).unwrap().shares().is_empty());
             assert!(!Scope::of(&of_a(role), existing()).still_has(&narrowed), "{role}");
         }
         assert!(!scope(Role::Uploader).knows(&slug("b1")));
@@ -391,8 +413,8 @@ mod tests {
 
     #[test]
     fn every_permission_is_an_administrators() {
-        use Permission::{Manage, ReadMetrics, ReadProjects, ReadUploads, RunServer, Upload};
-        for permission in [RunServer, Manage, Upload, ReadUploads, ReadProjects, ReadMetrics] {
+        use Permission::{Manage, ReadMetrics, ReadProjects, ReadUploads, RunServer, Upload, WriteSql};
+        for permission in [RunServer, Manage, Upload, ReadUploads, ReadProjects, ReadMetrics, WriteSql] {
             assert!(Role::Admin.may(permission), "{permission:?}");
         }
         assert!(Role::ALL.iter().all(|role| role.as_str().parse() == Ok(*role)));

@@ -12,6 +12,7 @@ mod ledger;
 mod organisations;
 mod project_text;
 mod projects;
+mod received;
 mod rotation;
 mod sealed;
 mod shares;
@@ -32,13 +33,13 @@ pub use audit_check::AuditCheck;
 pub use audit_entry::{AuditActor, AuditEntry, AuditOutcome, AuditRecord};
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use idempotency::{AnsweredKey, RequestKey};
-pub use keys::{ApiKey, KeyTerms, NewKey};
+pub use keys::{ApiKey, KeyTerms, NewKey, Proof};
 pub use organisations::Organisation;
 pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
 pub use rotation::Rotation;
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
-pub use shares::{Direction, MAX_SHARES_OF_PROJECT, NewShare, Share, ShareChange, checked_note};
+pub use shares::{Direction, NewShare, Share, ShareChange};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
 
@@ -53,7 +54,7 @@ use crate::{
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers beside one writer; `SQLite` has one writer whatever this is.
 const MAX_CONNECTIONS: u32 = 8;
-/// A catalogue holds at most so many organisations, projects, shares and keys each, so that a list of all has a bound.
+/// A catalogue holds at most so many organisations, projects and keys each, so that a list of all has a bound.
 pub const MAX_RECORDS: u32 = 10_000;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migrations");
@@ -61,10 +62,32 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/catalog/migration
 /// The catalogue's file, below the data folder.
 pub const FILE_NAME: &str = "catalog.sqlite";
 
+/// What a catalogue takes in at most, by the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatalogLimits {
+    /// For how long both keys of a rotation hold: `keys.max_overlap_days`.
+    pub overlap: Duration,
+    /// Of one project, those that are not revoked; those that expired among them, because they can be prolonged:
+    /// `shares.per_project`.
+    pub shares_of_project: u32,
+    /// Of all projects, those that were revoked too: `shares.per_server`.
+    pub shares: u32,
+    /// Characters: `shares.max_note_chars`.
+    pub note: usize,
+}
+
+impl Default for CatalogLimits {
+    /// As the settings are by default.
+    fn default() -> Self {
+        Self { overlap: Duration::from_hours(30 * 24), shares_of_project: 100, shares: 10_000, note: 500 }
+    }
+}
+
 /// The open catalogue; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pool: SqlitePool,
+    limits: CatalogLimits,
     /// One permit: at most one write of `last_used_at` is under way, and no request waits for it.
     key_use: std::sync::Arc<tokio::sync::Semaphore>,
 }
@@ -114,7 +137,19 @@ impl Catalog {
             .map_err(sql("open the catalogue"))?;
         MIGRATOR.run(&pool).await.map_err(CatalogError::Migrate)?;
         drop(lock);
-        Ok(Self { pool, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
+        let limits = CatalogLimits::default();
+        Ok(Self { pool, limits, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
+    }
+
+    /// With other limits than the default ones.
+    #[must_use]
+    pub fn within(self, limits: CatalogLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &CatalogLimits {
+        &self.limits
     }
 
     /// Whether the catalogue answers: `/readyz` asks.

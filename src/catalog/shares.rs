@@ -5,14 +5,11 @@ use serde::Serialize;
 use sqlx::{Sqlite, Transaction};
 use utoipa::ToSchema;
 
-use super::{Catalog, CatalogError, MAX_RECORDS, Page, ended, from_micros, now, projects::json_array, read, sql};
+use super::{Catalog, CatalogError, Page, ended, from_micros, now, read, sql};
 use crate::{
-    access::{Detail, MonthRange, Permission, Principal, Reach, Shared},
+    access::{Detail, MonthRange, Permission, Principal},
     ids::{Month, OrganisationSlug, ProjectSlug, ShareId},
 };
-
-/// The shares of one project that are not revoked; those that expired among them, because they can be prolonged.
-pub const MAX_SHARES_OF_PROJECT: u32 = 100;
 
 /// One share, as the catalogue holds it and as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -31,7 +28,6 @@ pub struct Share {
     pub months_to: Option<Month>,
     pub detail: Detail,
     /// What both sides read.
-    #[schema(max_length = 500)]
     pub note: String,
     #[schema(value_type = String, format = DateTime)]
     pub created_at: DateTime<Utc>,
@@ -93,20 +89,6 @@ impl std::str::FromStr for Direction {
     }
 }
 
-/// The note of a share as it is kept.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn checked_note(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let fits = text.chars().count() <= Catalog::MAX_NOTE_CHARS;
-    if !fits || text.chars().any(|c| c.is_control() && c != '\n') {
-        let limit = Catalog::MAX_NOTE_CHARS;
-        return Err(format!("a note is at most {limit} characters, none of which commands a terminal"));
-    }
-    Ok(text.to_owned())
-}
-
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
@@ -144,7 +126,7 @@ impl TryFrom<Row> for Share {
     }
 }
 
-fn month(text: Option<&str>) -> Result<Option<Month>, CatalogError> {
+pub(super) fn month(text: Option<&str>) -> Result<Option<Month>, CatalogError> {
     text.map(|text| read("share's month", text)).transpose()
 }
 
@@ -171,14 +153,26 @@ macro_rules! select {
 const SELECT_ONE: &str = select!("WHERE id = ?");
 
 impl Catalog {
-    /// The most characters of a share's note.
-    pub const MAX_NOTE_CHARS: usize = 500;
+    /// The note of a share as it is kept.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn checked_note(&self, text: &str) -> Result<String, String> {
+        let (text, limit) = (text.trim(), self.limits.note);
+        if text.chars().count() > limit {
+            return Err(format!("a note is at most {limit} characters, which shares.max_note_chars says"));
+        }
+        if text.chars().any(|c| c.is_control() && c != '\n') {
+            return Err("a note has no character that commands a terminal".to_owned());
+        }
+        Ok(text.to_owned())
+    }
 
     /// Makes a share.
     ///
     /// # Errors
     /// [`CatalogError::ProjectMissing`], [`CatalogError::RecipientMissing`], [`CatalogError::SharedWithOwner`];
-    /// [`CatalogError::NoMonths`]; [`CatalogError::TooMany`] at [`MAX_SHARES_OF_PROJECT`], or [`MAX_RECORDS`] of all projects.
+    /// [`CatalogError::NoMonths`]; [`CatalogError::TooMany`] at the limit of the project, and at that of all.
     pub async fn create_share(&self, new: NewShare) -> Result<Share, CatalogError> {
         let failed = || sql("make a share");
         if !new.months.holds_any() {
@@ -200,16 +194,20 @@ impl Catalog {
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(failed())?;
-        if of_project >= MAX_SHARES_OF_PROJECT {
-            return Err(CatalogError::TooMany { what: "shares of a project", limit: MAX_SHARES_OF_PROJECT });
+        let limits = self.limits;
+        if of_project >= limits.shares_of_project {
+            let what = "shares of a project (shares.per_project)";
+            return Err(CatalogError::TooMany { what, limit: limits.shares_of_project });
         }
-        if of_all >= MAX_RECORDS {
-            return Err(CatalogError::TooMany { what: "shares", limit: MAX_RECORDS });
+        if of_all >= limits.shares {
+            return Err(CatalogError::TooMany { what: "shares (shares.per_server)", limit: limits.shares });
         }
-        let id = ShareId::new();
+        let (id, mut mask_key) = (ShareId::new(), [0; 32]);
+        getrandom::fill(&mut mask_key).map_err(CatalogError::NoRandomness)?;
         let inserted = sqlx::query(
-            "INSERT INTO shares (id, project, recipient, months_from, months_to, detail, note, created_at, created_by, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO shares (id, project, recipient, months_from, months_to, detail, note, created_at, created_by, expires_at,
+                 mask_key)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(id.as_str())
         .bind(new.project.as_str())
@@ -221,6 +219,7 @@ impl Catalog {
         .bind(now().timestamp_micros())
         .bind(&new.created_by)
         .bind(new.expires_at.map(|at| at.timestamp_micros()))
+        .bind(&mask_key[..])
         .execute(&mut *tx)
         .await;
         match inserted {
@@ -294,32 +293,6 @@ impl Catalog {
         page(rows, limit)
     }
 
-    /// What is shared now with the organisation of `principal`, of `wanted` projects; of all where it is empty.
-    pub(super) async fn shared_with(
-        &self,
-        principal: &Principal,
-        wanted: &[ProjectSlug],
-    ) -> Result<Vec<Shared>, CatalogError> {
-        let Reach::Organisation(recipient) = principal.reach() else { return Ok(Vec::new()) };
-        let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
-            "SELECT project, months_from, months_to FROM shares
-             WHERE recipient = ?1 AND revoked_at IS NULL AND coalesce(expires_at > ?2, true)
-               AND (?3 IS NULL OR project IN (SELECT value FROM json_each(?3)))",
-        )
-        .bind(recipient.as_str())
-        .bind(now().timestamp_micros())
-        .bind((!wanted.is_empty()).then(|| json_array(wanted)))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read what is shared"))?;
-        rows.into_iter()
-            .map(|(project, from, to)| {
-                let months = MonthRange { from: month(from.as_deref())?, to: month(to.as_deref())? };
-                Ok(Shared { project: read("share's project", &project)?, recipient: recipient.clone(), months })
-            })
-            .collect()
-    }
-
     /// Changes a share, also one that expired.
     ///
     /// # Errors
@@ -389,7 +362,7 @@ mod tests {
     use super::*;
     use crate::{
         access::{Role, Scope},
-        catalog::tests::with_projects,
+        catalog::{CatalogLimits, tests::with_projects},
     };
 
     fn share(project: &str, recipient: &str) -> NewShare {
@@ -421,7 +394,7 @@ mod tests {
         let months = ["2024-05", "2024-06", "2024-07"];
         let pairs = scope.projects().flat_map(|project| months.map(|month| (project.clone(), month)));
         pairs
-            .filter(|(project, month)| scope.contains_month(project, month.parse().unwrap()))
+            .filter(|(project, month)| scope.sight(project, month.parse().unwrap()).is_some())
             .map(|(project, month)| format!("{project} {month}"))
             .collect()
     }
@@ -477,23 +450,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_project_has_so_many_shares_and_a_revoked_one_makes_room() {
+    async fn a_project_and_a_server_have_so_many_shares_as_the_settings_say_and_a_revoked_one_makes_room_in_its_project()
+     {
         let (_folder, catalog) = catalog().await;
+        let catalog = catalog.within(CatalogLimits { shares_of_project: 3, shares: 5, ..CatalogLimits::default() });
         let first = catalog.create_share(share("a", "fund")).await.unwrap();
-        sqlx::query(
-            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-             INSERT INTO shares SELECT printf('shr_%032x', i), project, recipient, months_from, months_to, detail, note,
-                 created_at, created_by, expires_at, revoked_at FROM n, shares",
-        )
-        .bind(MAX_SHARES_OF_PROJECT)
-        .execute(&catalog.pool)
-        .await
-        .unwrap();
+        for _ in 1..3 {
+            catalog.create_share(share("a", "bank")).await.unwrap();
+        }
         let full = catalog.create_share(share("a", "bank")).await.unwrap_err();
-        assert!(matches!(full, CatalogError::TooMany { limit: MAX_SHARES_OF_PROJECT, .. }), "{full:?}");
+        assert_eq!(full.to_string(), "the limit of 3 shares of a project (shares.per_project) is reached");
         catalog.create_share(share("b", "bank")).await.unwrap();
         catalog.revoke_share(&first.id).await.unwrap();
         catalog.create_share(share("a", "bank")).await.unwrap();
+        let full = catalog.create_share(share("b", "bank")).await.unwrap_err();
+        assert_eq!(full.to_string(), "the limit of 5 shares (shares.per_server) is reached");
     }
 
     #[tokio::test]

@@ -62,6 +62,19 @@ enum Form {
     Parquet,
 }
 
+/// What the headers of an answer say that is not all of it.
+const NOT_WHOLE: [(&str, &str); 3] = [
+    ("x-wattlake-truncated", "the limit left rows out; limit=… takes more"),
+    (
+        "x-wattlake-withheld-cells",
+        "some of it is shared as aggregates, without the cells of too few customers; --json says how many",
+    ),
+    (
+        "x-wattlake-left-out",
+        "projects that are shared as aggregates are left out, because this asks more of them; --json says which",
+    ),
+];
+
 impl Flags {
     pub(super) async fn run(self, json: bool) -> Result<(), Failure> {
         let client = self.client.client()?;
@@ -77,12 +90,13 @@ impl Flags {
         // Before the question, so that nothing is computed for a place that is none.
         let mut sink = Sink::open(self.output.as_deref())?;
         let response = client.get(&["metrics", metric], &query).await?;
-        let truncated = response.headers().contains_key("x-wattlake-truncated");
+        let not_whole = NOT_WHOLE.into_iter().filter(|(header, _)| response.headers().contains_key(*header));
+        let not_whole: Vec<&str> = not_whole.map(|(_, told)| told).collect();
         if form != Form::Table {
             client.save(response, sink).await?;
             // JSON says so itself.
-            if truncated && form != Form::Json {
-                note("the limit left rows out; limit=… takes more");
+            if form != Form::Json {
+                not_whole.into_iter().for_each(note);
             }
             return Ok(());
         }

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     access::{Detail, MonthRange},
     audit::note,
-    catalog::{Catalog, MAX_RECORDS, NewShare, Share, checked_note},
+    catalog::{Catalog, NewShare, Share},
+    error::ErrorKind,
     ids::{Month, OrganisationSlug, ProjectSlug, ShareId},
 };
 
@@ -35,7 +36,7 @@ pub(super) enum Action {
         #[arg(long)]
         detail: Detail,
         /// What both sides read.
-        #[arg(long, value_parser = checked_note, default_value = "")]
+        #[arg(long, default_value = "")]
         note: String,
         /// How long it holds, such as 90d or 12h; until it is revoked where it is not said.
         #[arg(long, value_name = "TIME")]
@@ -69,6 +70,8 @@ impl Action {
     pub(super) async fn run(self, catalog: &Catalog, json: bool) -> Result<(), Failure> {
         match self {
             Self::Create { project, recipient, from, to, detail, note, expires_in } => {
+                let wrong = |told: String| Failure::new(ErrorKind::Invalid, &format!("--note: {told}"));
+                let note = catalog.checked_note(&note).map_err(wrong)?;
                 let months = MonthRange { from, to };
                 let expires_at = expires_in.map(Span::ends_at);
                 let new = NewShare { project, recipient, months, detail, note, expires_at, created_by: None };
@@ -77,7 +80,7 @@ impl Action {
                 if json { say_json(&share) } else { say(share.id.as_str()) }
             }
             Self::List { project } => {
-                let shares = catalog.shares_of(project.as_ref(), None, MAX_RECORDS).await?.items;
+                let shares = catalog.shares_of(project.as_ref(), None, catalog.limits().shares).await?.items;
                 if json { say_json(&shares) } else { list(&shares) }
             }
             Self::Revoke { id } => {

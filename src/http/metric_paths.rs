@@ -14,7 +14,11 @@ use utoipa::{
     },
 };
 
-use super::{middleware::TRUNCATED, openapi::type_name, problem_types};
+use super::{
+    middleware::{LEFT_OUT, TRUNCATED, WITHHELD},
+    openapi::type_name,
+    problem_types,
+};
 use crate::query::{
     ColumnInfo, ColumnType, Format, MAX_LENGTH, MAX_VALUES, Metric, Metrics, ParameterInfo, ParameterType,
 };
@@ -60,7 +64,18 @@ impl IntoResponses for Figures {
             .description("The figures.")
             .header("ETag", text("A tag of the answer, for If-None-Match."))
             .header("Vary", text("What an answer depends on beside its URL."))
-            .header(TRUNCATED.as_str(), text("`true` where the limit on rows left some out; else it is not there."));
+            .header(TRUNCATED.as_str(), text("`true` where the limit on rows left some out; else it is not there."))
+            .header(
+                WITHHELD.as_str(),
+                text("`withheld_cells` of the JSON, where it is a number; else it is not there."),
+            )
+            .header(
+                LEFT_OUT.as_str(),
+                text(
+                    "How many projects are left out, because they are shared as aggregates and the question, which names none, \
+                     asks more of them; `warnings` of the JSON says which. Else it is not there.",
+                ),
+            );
         for format in Format::ALL {
             let content = ContentBuilder::new();
             let content = match format {
@@ -135,6 +150,14 @@ fn answer(metric: Value, parameters: Value, row: &Value) -> Value {
         ("parameters", parameters),
         ("columns", list("AnswerColumn")),
         ("rows", json!({"type": "array", "items": row})),
+        (
+            "withheld_cells",
+            json!({
+                "type": ["integer", "null"], "minimum": 0,
+                "description": "Of what is shared as aggregates in the period, cells (a site in a month and a currency) that are \
+                                left out because they have too few customers; null where nothing is.",
+            }),
+        ),
         ("warnings", list("AnswerWarning")),
     ];
     object(members.map(|(name, schema)| (name.to_owned(), schema)))
@@ -206,6 +229,8 @@ fn cell(column: &ColumnInfo) -> Value {
         ColumnType::Integer => &["integer", "string"],
         ColumnType::Decimal => &["number"],
         ColumnType::Boolean => &["boolean"],
+        // None of these is a column of a metric.
+        ColumnType::Float | ColumnType::LocalTimestamp | ColumnType::Time => &["number", "string"],
     };
     let kinds: Vec<&str> = kinds.iter().copied().chain(column.nullable.then_some("null")).collect();
     let unit = column.unit.as_ref().map_or(String::new(), |unit| format!(" Unit: {unit}."));
@@ -216,7 +241,7 @@ fn cell(column: &ColumnInfo) -> Value {
         ColumnType::Integer => schema["pattern"] = json!("^-?[0-9]+$"),
         // No format of OpenAPI's own: readers that know nothing of it have a number.
         ColumnType::Decimal => schema["format"] = json!("decimal"),
-        ColumnType::Text | ColumnType::Boolean => {}
+        ColumnType::Text | ColumnType::Boolean | ColumnType::Float | ColumnType::LocalTimestamp | ColumnType::Time => {}
     }
     schema
 }

@@ -10,17 +10,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
+use serde_json::json;
 
 use super::{
     AppState, MetricReader, NoParameters, Parameters, PathName, Problem,
     answers::MetricList,
-    auth::while_shared,
     etag::{self, IfNoneMatch, NotModified},
     invalid_parameter,
     metric_paths::{Figures, MetricParameters},
-    middleware::TRUNCATED,
+    middleware::{LEFT_OUT, TRUNCATED, WITHHELD},
     problem_types::{Raises, Refused},
     recording::given,
+    rights::Rights,
 };
 use crate::{
     audit::note,
@@ -48,7 +49,7 @@ struct Question;
 
 impl Raises for Question {
     fn codes() -> Vec<&'static str> {
-        let question = ["unknown_metric", "not_acceptable", "query_memory", "answer_too_large"];
+        let question = ["unknown_metric", "not_acceptable", "shared_as_aggregates", "query_memory", "answer_too_large"];
         [&question[..], &["share_ended", "too_many_queries", "query_timeout", "data_damaged"]].concat()
     }
 }
@@ -103,6 +104,7 @@ async fn ask(
     let scope = reader.scope(&state.catalog, &request.projects).await?;
     note(|learned| {
         learned.projects = scope.projects().cloned().collect();
+        learned.shares = scope.shares();
         // They are its projects now.
         learned.parameters = given(parameters.rest(), &["project"]);
     });
@@ -123,9 +125,10 @@ async fn ask(
     if etag::is_known(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, validators(&etag)).into_response());
     }
+    let rights = Rights::of(&state.catalog, reader.principal()).to(&scope);
     let began = Instant::now();
     let answer = Box::pin(state.engine.answer(reader.principal(), metric, &request, inputs, format));
-    let answer = while_shared(&state.catalog, reader.principal(), &scope, answer).await;
+    let answer = rights.during(answer).await;
     asked.ran(began.elapsed());
     let answer = answer?;
     if let Err(QueryError::Damaged(findings)) = &answer {
@@ -139,11 +142,17 @@ async fn ask(
     if answer.truncated {
         response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
     }
+    if let Some(cells) = answer.withheld_cells {
+        response.headers_mut().insert(WITHHELD, cells.into());
+    }
+    if answer.left_out > 0 {
+        response.headers_mut().insert(LEFT_OUT, answer.left_out.into());
+    }
     Ok(response)
 }
 
 /// Caches may keep an answer, for the holder of this key alone, and ask each time whether it still holds.
-fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
+pub(super) fn validators(etag: &str) -> [(header::HeaderName, String); 3] {
     [
         (header::ETAG, etag.to_owned()),
         (header::CACHE_CONTROL, "private, no-cache".to_owned()),
@@ -168,7 +177,7 @@ impl From<ParameterError> for Problem {
 
 /// The answer to a question that needs rows which are lost or altered: which projects it would have been wrong for. They
 /// are all of the caller's scope.
-fn damaged(findings: &[Finding]) -> Problem {
+pub(super) fn damaged(findings: &[Finding]) -> Problem {
     let projects: BTreeSet<&str> = findings.iter().filter_map(Finding::project).map(ProjectSlug::as_str).collect();
     let names = projects.iter().copied().collect::<Vec<_>>();
     let detail = format!(
@@ -183,6 +192,10 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         let error = match error {
             QueryError::Parameter(error) => return error.into(),
+            QueryError::TooDetailed(error) => {
+                let problem = Problem::new(ErrorKind::Forbidden, "shared_as_aggregates", error.to_string());
+                return problem.with("projects", json!(error.projects));
+            }
             other => other,
         };
         let code = match &error {

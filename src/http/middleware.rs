@@ -36,6 +36,10 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says that the limit on rows left some out; in the forms that have no room for a warning, it is where that is said.
 pub(super) const TRUNCATED: HeaderName = HeaderName::from_static("x-wattlake-truncated");
+/// How many cells of what is shared as aggregates an answer leaves out.
+pub(super) const WITHHELD: HeaderName = HeaderName::from_static("x-wattlake-withheld-cells");
+/// How many projects an answer leaves out, because they are shared as aggregates and more is asked of them.
+pub(super) const LEFT_OUT: HeaderName = HeaderName::from_static("x-wattlake-left-out");
 const MAX_REQUEST_ID: usize = 64;
 /// How long a browser may remember a preflight.
 const CORS_MAX_AGE: Duration = Duration::from_mins(10);
@@ -224,6 +228,8 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             REPLAYED,
             REQUEST_ID,
             TRUNCATED,
+            WITHHELD,
+            LEFT_OUT,
         ])
         .max_age(CORS_MAX_AGE);
     Some(layer)

@@ -53,6 +53,10 @@ const fn with(
     ProblemType { code, status, meaning, members }
 }
 
+/// What is said of a statement of SQL: where it is wrong, what was meant, and which limit it passes.
+const SQL: &[(&str, Member)] =
+    &[("line?", Member::Place), ("column?", Member::Place), ("meant?", Member::Text), ("setting?", Member::Text)];
+
 /// All of them, by status.
 #[rustfmt::skip]
 pub(super) const PROBLEMS: &[ProblemType] = {
@@ -70,11 +74,18 @@ pub(super) const PROBLEMS: &[ProblemType] = {
             "Fields of the organisation are missing or wrong."),
         with("invalid_key", 400, &[("errors", Many("FieldError"))], "Fields of the key are missing or wrong."),
         with("invalid_share", 400, &[("errors", Many("FieldError"))], "Fields of the share are missing or wrong."),
+        with("sql_syntax", 400, SQL, "The text is no SQL."),
+        with("sql_not_allowed", 400, SQL, "The statement is SQL that is not offered: no query, or with something in it that no query may have."),
+        with("sql_unknown_name", 400, SQL, "There is no relation, column or function of that name; `meant` is the nearest right one."),
+        with("sql_type", 400, SQL, "The types of the statement do not fit."),
+        with("sql_invalid", 400, SQL, "The statement means nothing, though each of its parts does."),
         plain("body_broken", 400, "The body broke off before its end."),
         plain("broken_form", 400, "The body is not a whole multipart form."),
         plain("unauthenticated", 401, "No key, a wrong one, a revoked one, or one that expired."),
         with("forbidden", 403, &[("role", Text), ("needed", Texts)],
             "The role of the key is too small for what its holder may know of; `needed` names those that are not."),
+        with("shared_as_aggregates", 403, &[("projects", Texts)],
+            "Of these projects, months that the question reads are shared as aggregates, and it asks more of them than that."),
         with("not_found", 404, &[("parameter?", Text), ("uploads?", Texts)],
             "Nothing is there, or nothing that the key may see; `parameter` or `uploads` name what, where that is no path."),
         with("unknown_metric", 404, &[("allowed", Texts)], "There is no such metric."),
@@ -106,18 +117,23 @@ pub(super) const PROBLEMS: &[ProblemType] = {
             "The file is refused for its content; nothing of it is in the lake. The last three members are not there after a dry run."),
         with("organisation_needed", 422, &[("allowed", Texts)],
             "There are several organisations, and none is named; `allowed` has the first hundred."),
-        with("detail_not_offered", 422, &[("allowed", Texts)], "A share has one of the details in `allowed`."),
         plain("idempotency_key_reused", 422, "The Idempotency-Key was sent with another request."),
+        with("sql_too_large", 422, SQL, "The statement passes a limit of its size; `setting` names it."),
+        with("sql_execution", 422, SQL, "The statement failed over the rows: a division by zero, a cast that does not go. No value is told."),
+        with("out_of_memory", 422, SQL, "The statement needs more memory than there is for one: `sql.worker_memory_bytes`, or `sql.spill_bytes` on disk."),
         plain("query_memory", 422, "The question needs more memory than the server has for it."),
         plain("answer_too_large", 422, "The answer has more bytes than `query.max_answer_bytes`."),
+        plain("row_too_large", 422, "A row of the answer has more bytes than can be sent."),
         plain("too_many_uploads", 429, "As many uploads as `upload.concurrency` are under way."),
         plain("too_many_queries", 429, "Too many queries wait: of the key, of its organisation, or of all."),
         plain("too_many_requests", 429, "The key, or its organisation, makes more requests than it may; Retry-After says when to come again."),
         plain("internal", 500, "Something failed on the server's side; its log has the request id."),
+        plain("crashed", 500, "The process of the SQL ended before its answer did; nothing else is concerned."),
         plain("unavailable", 503, "The server cannot reach its storage now."),
         with("data_damaged", 503, &[("projects", Texts)],
             "Stored payments of these projects are damaged, and are being made anew from the uploads."),
         plain("query_timeout", 504, "The query took longer than `query.timeout_s`."),
+        plain("deadline", 504, "The SQL took longer than it may: `timeout_s` of its own, `sql.timeout_s`, or `sql.cpu_s`."),
         plain("request_timeout", 504, "The answer took longer than `http.request_timeout_s` to begin."),
         plain("storage_full", 507, "The server's disk is full; nothing was changed."),
     ]

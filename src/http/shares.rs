@@ -22,8 +22,7 @@ use super::{
 use crate::{
     access::{Detail, MonthRange, Permission},
     audit::note,
-    catalog::{Direction, NewShare, Share, ShareChange, checked_note},
-    error::ErrorKind,
+    catalog::{Catalog, Direction, NewShare, Share, ShareChange},
     ids::{Month, OrganisationSlug, ProjectSlug, ShareId},
 };
 
@@ -32,7 +31,7 @@ struct Creation;
 
 impl Raises for Creation {
     fn codes() -> Vec<&'static str> {
-        vec!["invalid_share", "detail_not_offered", "not_found", "limit_reached", "storage_full"]
+        vec!["invalid_share", "not_found", "limit_reached", "storage_full"]
     }
 }
 
@@ -41,7 +40,7 @@ struct Change;
 
 impl Raises for Change {
     fn codes() -> Vec<&'static str> {
-        vec!["invalid_share", "detail_not_offered", "share_revoked", "storage_full"]
+        vec!["invalid_share", "share_revoked", "storage_full"]
     }
 }
 
@@ -75,7 +74,7 @@ pub(super) async fn create_share(
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Share>), Problem> {
     let ProjectManager { project, principal } = manager;
-    let new = read_new(body, project.slug, principal.key_prefix)?;
+    let new = read_new(&state.catalog, body, project.slug, principal.key_prefix)?;
     let share = state.catalog.create_share(new).await?;
     note(|learned| {
         learned.object = Some(share.id.to_string());
@@ -85,28 +84,23 @@ pub(super) async fn create_share(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(share)))
 }
 
-fn read_new(body: Map<String, Value>, project: ProjectSlug, key_prefix: String) -> Result<NewShare, Problem> {
+fn read_new(
+    catalog: &Catalog,
+    body: Map<String, Value>,
+    project: ProjectSlug,
+    key_prefix: String,
+) -> Result<NewShare, Problem> {
     let mut fields = Fields::of(body);
     let recipient = fields.parsed::<OrganisationSlug>("recipient");
     fields.need("recipient", recipient.as_ref());
     let months = MonthRange { from: fields.parsed::<Month>("months_from"), to: fields.parsed::<Month>("months_to") };
-    let detail = fields.parsed::<String>("detail");
+    let detail = fields.parsed::<Detail>("detail");
     fields.need("detail", detail.as_ref());
-    let note = fields.text("note", checked_note).unwrap_or_default();
+    let note = fields.text("note", |text| catalog.checked_note(text)).unwrap_or_default();
     let expires_at = fields.text("expires_at", |text| in_the_future(text, Utc::now()));
     fields.finish("invalid_share")?;
     let (Some(recipient), Some(detail)) = (recipient, detail) else { return Err(Problem::unexplained()) };
-    let detail = offered(&detail)?;
     Ok(NewShare { project, recipient, months, detail, note, expires_at, created_by: Some(key_prefix) })
-}
-
-/// The detail of a share, or the problem that says which there are.
-fn offered(detail: &str) -> Result<Detail, Problem> {
-    detail.parse().map_err(|told: String| {
-        let told = told.chars().take(300).collect::<String>();
-        Problem::new(ErrorKind::Rejected, "detail_not_offered", told)
-            .with("allowed", Detail::ALL.map(Detail::as_str).to_vec())
-    })
 }
 
 /// List the shares of a project
@@ -195,11 +189,10 @@ pub(super) async fn update_share(
     let month = |text: &str| text.parse::<Month>().map_err(|error| error.to_string());
     let months_from = fields.or_nothing("months_from", month);
     let months_to = fields.or_nothing("months_to", month);
-    let detail = fields.parsed::<String>("detail");
-    let note = fields.text("note", checked_note);
+    let detail = fields.parsed::<Detail>("detail");
+    let note = fields.text("note", |text| state.catalog.checked_note(text));
     let expires_at = fields.or_nothing("expires_at", |text| in_the_future(text, Utc::now()));
     fields.finish("invalid_share")?;
-    let detail = detail.as_deref().map(offered).transpose()?;
     let change = ShareChange { months_from, months_to, detail, note, expires_at };
     Ok(Json(state.catalog.update_share(&found.share.id, change).await?))
 }

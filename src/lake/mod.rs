@@ -6,6 +6,7 @@ mod error;
 mod file;
 mod finding;
 mod log;
+pub mod masking;
 mod materialise;
 mod names;
 mod place;

@@ -38,21 +38,28 @@ use datafusion::{
     physical_plan::{ExecutionPlan, empty::EmptyExec, filter::FilterExecBuilder, union::UnionExec},
 };
 
-use super::{LakeError, LakeFile, verify};
+use super::{LakeError, LakeFile, masking::Masking, verify};
 use crate::payments::schema::{FILE_SCHEMA, PARTITION_COLUMNS};
 
 /// The column of the instants that periods are made of.
-const PAID_AT: &str = "paid_at";
+pub(super) const PAID_AT: &str = "paid_at";
 
 /// The column that the scan adds: the IANA time zone in which the row's local days are counted.
 pub const TIME_ZONE_COLUMN: &str = "time_zone";
 
+/// The columns that every file has and that a masking may leave out.
+const MASKED: [&str; 4] = ["payment_id", "meter_id", "customer_name", "upload_id"];
+
 /// The columns of the files as the scan decodes them. Text comes as string views, which filters and groups compare
 /// without copying.
 static DECODED_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let decoded = |field: &FieldRef| match field.data_type() {
-        DataType::Utf8 => field.as_ref().clone().with_data_type(DataType::Utf8View),
-        _ => field.as_ref().clone(),
+    let decoded = |field: &FieldRef| {
+        let nullable = field.is_nullable() || MASKED.contains(&field.name().as_str());
+        let field = field.as_ref().clone().with_nullable(nullable);
+        match field.data_type() {
+            DataType::Utf8 => field.with_data_type(DataType::Utf8View),
+            _ => field,
+        }
     };
     Arc::new(Schema::new(FILE_SCHEMA.fields().iter().map(decoded).collect::<Vec<_>>()))
 });
@@ -90,17 +97,23 @@ pub struct ScanFile {
     pub time_zone: chrono_tz::Tz,
     /// Of its rows those that were paid in these microseconds, where that is not all of them.
     pub within: Option<Range<i64>>,
+    pub masking: Masking,
 }
 
 impl ScanFile {
     /// What is to be read of a file for a period, in microseconds; nothing where the file has nothing of it. A file inside
     /// the period is read whole, so that its rows need no look at when they were paid.
     #[must_use]
-    pub fn of_period(file: &Arc<LakeFile>, time_zone: chrono_tz::Tz, period: &Range<i64>) -> Option<Self> {
+    pub fn of_period(
+        file: &Arc<LakeFile>,
+        time_zone: chrono_tz::Tz,
+        period: &Range<i64>,
+        masking: Masking,
+    ) -> Option<Self> {
         let month = file.month.start_micros()..file.month.end_micros();
         let within = period.start.max(month.start)..period.end.min(month.end);
         let within = (!within.is_empty()).then_some(within)?;
-        Some(Self { file: Arc::clone(file), time_zone, within: (within != month).then_some(within) })
+        Some(Self { file: Arc::clone(file), time_zone, within: (within != month).then_some(within), masking })
     }
 }
 
@@ -226,13 +239,19 @@ impl TableProvider for PaymentsTable {
         self.verify(&files).await?;
         // A limit below filters that the scan applies inexactly would cut off rows that pass them.
         let limit = limit.filter(|_| filters.is_empty());
-        let mut parts: BTreeMap<Option<(i64, i64)>, Vec<ScanFile>> = BTreeMap::new();
+        let mut parts: BTreeMap<(Option<(i64, i64)>, Masking), Vec<ScanFile>> = BTreeMap::new();
         for scan in files {
-            parts.entry(scan.within.as_ref().map(|within| (within.start, within.end))).or_default().push(scan);
+            let within = scan.within.as_ref().map(|within| (within.start, within.end));
+            parts.entry((within, scan.masking.clone())).or_default().push(scan);
         }
-        let part = |(within, files): (_, Vec<ScanFile>)| match within {
-            None => self.source(state, &files, &projection, limit),
-            Some(within) => self.cut(state, &files, &projection, within),
+        let part = |((within, masking), files): ((_, Masking), Vec<ScanFile>)| {
+            let reads = masking.reads(&projection)?;
+            let limit = limit.filter(|_| !masking.is_of_whole_months());
+            let rows = match within {
+                None => self.source(state, &files, &reads, limit),
+                Some(within) => self.cut(state, &files, &reads, within),
+            };
+            masking.over(rows?, &projection, state.config().options())
         };
         UnionExec::try_new(parts.into_iter().map(part).collect::<Result<_>>()?)
     }
@@ -364,6 +383,7 @@ mod tests {
             }),
             time_zone: chrono_tz::UTC,
             within: None,
+            masking: Masking::None,
         };
         let files =
             vec![file("a", "2024-04", 10), file("a", "2024-05", 40), file("b", "2024-05", 25), file("c", "2024-06", 5)];

@@ -76,10 +76,18 @@ impl Snapshot {
         self.partitions.get(&(project.clone(), month)).map_or(&[], Vec::as_slice)
     }
 
+    /// The months of a project with their files, in order. It takes as long however many projects there are.
+    pub fn project_months<'a>(
+        &'a self,
+        project: &'a ProjectSlug,
+    ) -> impl Iterator<Item = (Month, &'a [Arc<LakeFile>])> + use<'a> {
+        let months = self.partitions.range((project.clone(), Month::FIRST)..);
+        months.take_while(move |((slug, _), _)| slug == project).map(|((_, month), files)| (*month, files.as_slice()))
+    }
+
     /// The files of all months of a project, in order of the months.
     pub fn project_files<'a>(&'a self, project: &'a ProjectSlug) -> impl Iterator<Item = &'a Arc<LakeFile>> {
-        let from = (project.clone(), Month::FIRST);
-        self.partitions.range(from..).take_while(move |((slug, _), _)| slug == project).flat_map(|(_, files)| files)
+        self.project_months(project).flat_map(|(_, files)| files)
     }
 
     /// All files, by project and month.

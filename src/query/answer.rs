@@ -30,6 +30,10 @@ pub(super) struct Answer {
     pub warnings: Vec<AnswerWarning>,
     /// Whether rows were left out because of the limit.
     pub truncated: bool,
+    /// Cells of the period that are not shown; none where nothing of it is shared as aggregates.
+    pub withheld_cells: Option<u64>,
+    /// Projects of which nothing is in it, because they are shared as aggregates and the request asks more of them.
+    pub left_out: usize,
     /// What its rows take of the memory of all queries, as long as they are there.
     pub _memory: MemoryReservation,
 }
@@ -48,6 +52,12 @@ pub enum ColumnType {
     /// An instant in UTC.
     Timestamp,
     Boolean,
+    /// In answers to SQL alone: a number that need not be exact. In JSON a number, and a text where it is none.
+    Float,
+    /// In answers to SQL alone: a date and a time of no zone.
+    LocalTimestamp,
+    /// In answers to SQL alone: a time of day.
+    Time,
 }
 
 /// A column of the answer.
@@ -104,7 +114,7 @@ pub(super) fn plain_schema(engine: &Schema) -> Result<SchemaRef, QueryError> {
 
 /// The same without what lies under its nulls, which a join leaves there from other rows: in Arrow it would travel with the
 /// answer, and differ from one time to the next.
-fn without_values_under_nulls(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(super) fn without_values_under_nulls(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if column.null_count() == 0 {
         return Ok(Arc::clone(column));
     }

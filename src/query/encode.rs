@@ -3,25 +3,19 @@
 
 use std::{fmt, io::Write, str::FromStr};
 
-use arrow::{
-    array::{
-        Array, AsArray, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray,
-    },
-    datatypes::{DataType, Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType},
-    error::ArrowError,
-    ipc::writer::StreamWriter,
-};
-use chrono::{DateTime, SecondsFormat};
+use arrow::{error::ArrowError, ipc::writer::StreamWriter};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
     file::properties::WriterProperties,
 };
-use serde::Serialize;
 use serde_json::json;
 
-use super::{QueryError, answer::Answer};
+use super::{
+    QueryError,
+    answer::Answer,
+    cells::{Cells, json_keys, write_object},
+};
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,103 +124,6 @@ pub(super) fn encode(answer: &Answer, format: Format, out: &mut (impl Write + Se
     written.map_err(QueryError::Encode)
 }
 
-/// A column whose values are written as text.
-enum Cells<'a> {
-    Text(&'a StringArray),
-    Integer(&'a Int64Array),
-    Decimal(&'a Decimal128Array),
-    Date(&'a Date32Array),
-    Instant(&'a TimestampMicrosecondArray),
-    Boolean(&'a BooleanArray),
-}
-
-impl<'a> Cells<'a> {
-    fn of(column: &'a dyn Array) -> Result<Self, ArrowError> {
-        Ok(match column.data_type() {
-            DataType::Utf8 => Self::Text(column.as_string()),
-            DataType::Int64 => Self::Integer(column.as_primitive::<Int64Type>()),
-            DataType::Decimal128(..) => Self::Decimal(column.as_primitive::<Decimal128Type>()),
-            DataType::Date32 => Self::Date(column.as_primitive::<Date32Type>()),
-            DataType::Timestamp(..) => Self::Instant(column.as_primitive::<TimestampMicrosecondType>()),
-            DataType::Boolean => Self::Boolean(column.as_boolean()),
-            other => return Err(ArrowError::NotYetImplemented(format!("a column of type {other}"))),
-        })
-    }
-
-    fn all(batch: &'a RecordBatch) -> Result<Vec<Self>, ArrowError> {
-        batch.columns().iter().map(|column| Self::of(column.as_ref())).collect()
-    }
-
-    fn is_null(&self, row: usize) -> bool {
-        match self {
-            Self::Text(array) => array.is_null(row),
-            Self::Integer(array) => array.is_null(row),
-            Self::Decimal(array) => array.is_null(row),
-            Self::Date(array) => array.is_null(row),
-            Self::Instant(array) => array.is_null(row),
-            Self::Boolean(array) => array.is_null(row),
-        }
-    }
-
-    /// A value that is not null, as text: dates as `YYYY-MM-DD`, instants in RFC 3339 with `Z`.
-    fn text(&self, row: usize) -> String {
-        match self {
-            Self::Text(array) => array.value(row).to_owned(),
-            Self::Integer(array) => array.value(row).to_string(),
-            Self::Decimal(array) => array.value_as_string(row),
-            Self::Date(array) => array.value_as_date(row).map(|day| day.to_string()).unwrap_or_default(),
-            Self::Instant(array) => DateTime::from_timestamp_micros(array.value(row))
-                .map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-                .unwrap_or_default(),
-            Self::Boolean(array) => array.value(row).to_string(),
-        }
-    }
-
-    /// A value as JSON. An integer beyond 2^53, which most readers would round, is a string.
-    fn write_json(&self, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-        const EXACT: u64 = 1 << 53;
-        if self.is_null(row) {
-            out.extend_from_slice(b"null");
-            return Ok(());
-        }
-        match self {
-            Self::Decimal(_) | Self::Boolean(_) => out.extend_from_slice(self.text(row).as_bytes()),
-            Self::Integer(array) if array.value(row).unsigned_abs() <= EXACT => write!(out, "{}", array.value(row))?,
-            Self::Text(array) => write_value(out, array.value(row))?,
-            Self::Integer(_) | Self::Date(_) | Self::Instant(_) => write_value(out, &self.text(row))?,
-        }
-        Ok(())
-    }
-}
-
-fn write_value(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), ArrowError> {
-    serde_json::to_writer(out, value).map_err(|error| ArrowError::ExternalError(Box::new(error)))
-}
-
-/// One row as a JSON object; `keys` are the columns' names in JSON, each with its colon.
-fn write_row(out: &mut Vec<u8>, keys: &[Vec<u8>], cells: &[Cells<'_>], row: usize) -> Result<(), ArrowError> {
-    out.push(b'{');
-    for (index, (key, column)) in keys.iter().zip(cells).enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(key);
-        column.write_json(row, out)?;
-    }
-    out.push(b'}');
-    Ok(())
-}
-
-fn json_keys(answer: &Answer) -> Result<Vec<Vec<u8>>, ArrowError> {
-    let key = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-        let mut key = Vec::new();
-        write_value(&mut key, field.name())?;
-        key.push(b':');
-        Ok(key)
-    };
-    answer.schema.fields().iter().map(key).collect()
-}
-
 fn json(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
     let info = &answer.metric.info;
     let head = [
@@ -241,23 +138,23 @@ fn json(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
         write!(out, "{}\"{name}\":{value}", if index == 0 { "{" } else { "," })?;
     }
     out.write_all(b",\"rows\":[")?;
-    let (keys, cells) = (json_keys(answer)?, Cells::all(&answer.rows)?);
+    let (keys, cells) = (json_keys(&answer.schema)?, Cells::all(&answer.rows)?);
     let mut line = Vec::new();
     for row in 0..answer.rows.num_rows() {
         line.extend_from_slice(if row == 0 { b"\n" } else { b",\n" });
-        write_row(&mut line, &keys, &cells, row)?;
+        write_object(&mut line, &keys, &cells, row)?;
         out.write_all(&line)?;
         line.clear();
     }
-    writeln!(out, "],\"warnings\":{}}}", json!(answer.warnings))?;
+    writeln!(out, "],\"withheld_cells\":{},\"warnings\":{}}}", json!(answer.withheld_cells), json!(answer.warnings))?;
     Ok(())
 }
 
 fn ndjson(answer: &Answer, out: &mut impl Write) -> Result<(), ArrowError> {
-    let (keys, cells) = (json_keys(answer)?, Cells::all(&answer.rows)?);
+    let (keys, cells) = (json_keys(&answer.schema)?, Cells::all(&answer.rows)?);
     let mut line = Vec::new();
     for row in 0..answer.rows.num_rows() {
-        write_row(&mut line, &keys, &cells, row)?;
+        write_object(&mut line, &keys, &cells, row)?;
         line.push(b'\n');
         out.write_all(&line)?;
         line.clear();

@@ -9,7 +9,7 @@ use datafusion::{
     logical_expr::col,
     prelude::{DataFrame, SessionContext},
 };
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -20,16 +20,23 @@ use super::{
     encode::encode,
     fair_queue::{FairQueue, Turn},
     metrics::{self, Metric},
+    month_cells::KnownCells,
     params::MetricRequest,
     plan::{Inputs, Plan, bound_values},
     session::{Relations, Sessions},
 };
-use crate::{access::Principal, catalog::UploadFacts, config::QueryConfig};
+use crate::{
+    access::Principal,
+    catalog::UploadFacts,
+    config::QueryConfig,
+    ids::{Month, ProjectSlug},
+};
 
 /// Runs metrics over one lake.
 #[derive(Debug)]
 pub struct Engine {
     sessions: Sessions,
+    cells: KnownCells,
     limits: QueryConfig,
     queue: FairQueue,
 }
@@ -50,6 +57,10 @@ pub struct Encoded {
     pub rows: usize,
     /// Whether rows were left out because of the limit.
     pub truncated: bool,
+    /// Cells of the period that are not shown; none where nothing of it is shared as aggregates.
+    pub withheld_cells: Option<u64>,
+    /// Projects of which nothing is in it, because they are shared as aggregates and the request asks more of them.
+    pub left_out: usize,
 }
 
 impl Engine {
@@ -57,7 +68,7 @@ impl Engine {
     pub fn new(lake_root: &Path, limits: QueryConfig) -> Result<Self, QueryError> {
         let sessions = Sessions::new(lake_root, &limits, partitions(&limits)).map_err(QueryError::Setup)?;
         let queue = FairQueue::new(&limits);
-        Ok(Self { sessions, limits, queue })
+        Ok(Self { sessions, cells: KnownCells::new(), limits, queue })
     }
 
     /// Answers a request of `asker`. Dropping the future, or the limit on time, stops the query; one that is being encoded
@@ -108,7 +119,13 @@ impl Engine {
 
     async fn encoded(&self, answer: Answer, format: Format, turn: Turn) -> Result<Encoded, QueryError> {
         let mut out = Bounded::new(self.limits.max_answer_bytes, self.sessions.memory("an encoded answer"));
-        let (rows, truncated) = (answer.rows.num_rows(), answer.truncated);
+        let sent = Encoded {
+            bytes: Bytes::new(),
+            rows: answer.rows.num_rows(),
+            truncated: answer.truncated,
+            withheld_cells: answer.withheld_cells,
+            left_out: answer.left_out,
+        };
         let write = move || {
             let written = encode(&answer, format, &mut out);
             drop((answer, turn));
@@ -117,7 +134,7 @@ impl Engine {
         let written = tokio::task::spawn_blocking(write).await;
         // Only a panic ends it early; its text went to the log where it happened.
         let bytes = written.map_err(|error| QueryError::Encode(ArrowError::ExternalError(Box::new(error))))??;
-        Ok(Encoded { bytes, rows, truncated })
+        Ok(Encoded { bytes, ..sent })
     }
 
     /// A strong validator of the answer in one format, without the quotes: from the lake's version, the scope, what is
@@ -129,7 +146,7 @@ impl Engine {
         inputs: &Inputs<'_>,
         format: Format,
     ) -> Result<String, QueryError> {
-        let plan = Plan::of(request, inputs)?;
+        let plan = Plan::of(metric, request, inputs)?;
         let mut uploads: Vec<&UploadFacts> = Vec::new();
         if metric.reads_uploads() {
             uploads.extend(inputs.uploads.iter().filter(|upload| inputs.scope.contains(&upload.project)));
@@ -138,8 +155,8 @@ impl Engine {
         let uploads = uploads.into_iter().map(|upload| json!([upload.project, upload.id, upload.committed_at]));
         let projects = plan.projects.iter().map(|project| {
             let zone = request.tz.unwrap_or(project.time_zone).name();
-            let months = inputs.scope.months(&project.slug);
-            json!([project.slug, project.name, project.kind, project.currency, project.country, zone, months])
+            let shown = inputs.scope.shown(&project.slug);
+            json!([project.slug, project.name, project.kind, project.currency, project.country, zone, shown])
         });
         // The zones' instants are the period in full: they move with the day where the request asks for the last days.
         let periods = plan.zones.iter().map(|zone| json!([zone.name(), plan.start(*zone), plan.end(*zone)]));
@@ -165,7 +182,7 @@ impl Engine {
         inputs: Inputs<'_>,
         planned: impl FnOnce(),
     ) -> Result<Answer, QueryError> {
-        let plan = Plan::of(request, &inputs)?;
+        let plan = self.plan(metric, request, &inputs).await?;
         let limit = request.limit.min(self.limits.max_rows);
         let (frame, _first) = self.frame(metric, request, &inputs, &plan, limit + 1).await?;
         let schema = plain_schema(frame.schema().inner())?;
@@ -180,11 +197,23 @@ impl Engine {
         drop(stream);
         let (rows, memory) = rows.whole()?;
         let truncated = count > limit;
-        let warnings = truncated.then(|| AnswerWarning {
+        let cut_off = truncated.then(|| AnswerWarning {
             code: "truncated",
             message: format!(
                 "there are more than {limit} rows; ask for a higher limit, a shorter period or fewer projects"
             ),
+        });
+        let withheld_cells = plan.withheld_cells();
+        let withheld = withheld_cells.filter(|cells| *cells > 0).map(|cells| AnswerWarning {
+            code: "withheld",
+            message: format!(
+                "of what is shared as aggregates, {cells} cells are withheld, which have too few customers"
+            ),
+        });
+        let left_out = plan.left_out.as_ref().map_or(0, |refused| refused.projects.len());
+        let left_out_warning = plan.left_out.as_ref().map(|refused| AnswerWarning {
+            code: "left_out",
+            message: format!("nothing of these projects is in the answer: {refused}"),
         });
         let column = |column: &metrics::ColumnInfo| AnswerColumn {
             name: column.name.clone(),
@@ -200,8 +229,10 @@ impl Engine {
             columns: metric.info.columns.iter().map(column).collect(),
             schema,
             rows,
-            warnings: warnings.into_iter().collect(),
+            warnings: [cut_off, withheld, left_out_warning].into_iter().flatten().collect(),
             truncated,
+            left_out,
+            withheld_cells,
             _memory: memory,
         })
     }
@@ -222,6 +253,7 @@ impl Engine {
     /// rows that are deleted by then nothing comes back.
     pub fn forget(&self) {
         self.sessions.forget();
+        self.cells.forget();
     }
 
     /// The plan that a request runs, for tests that hold which files it opens.
@@ -232,9 +264,28 @@ impl Engine {
         request: &MetricRequest,
         inputs: &Inputs<'_>,
     ) -> Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>, QueryError> {
-        let plan = Plan::of(request, inputs)?;
+        let plan = self.plan(metric, request, inputs).await?;
         let (frame, _first) = self.frame(metric, request, inputs, &plan, request.limit + 1).await?;
         Ok(frame.create_physical_plan().await?)
+    }
+
+    /// What a request comes to. Which cells of what is shared as aggregates are shown is settled before anything else is asked
+    /// of the files.
+    async fn plan<'a>(
+        &self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'a>,
+    ) -> Result<Plan<'a>, QueryError> {
+        let mut plan = Plan::of(metric, request, inputs)?;
+        let months = plan.aggregates.iter_mut().map(Ok).collect::<Vec<_>>();
+        let settle = async |(month, cells): (&(ProjectSlug, Month), &mut Option<_>)| {
+            let files = inputs.snapshot.partitions.get(month).map(Vec::as_slice).unwrap_or_default();
+            *cells = Some(self.cells.of(&self.sessions, files).await?);
+            Ok::<_, QueryError>(())
+        };
+        stream::iter(months).try_for_each_concurrent(partitions(&self.limits), settle).await?;
+        Ok(plan)
     }
 
     /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows; and

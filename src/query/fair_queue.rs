@@ -9,11 +9,14 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::QueryError;
-use crate::{access::Principal, config::QueryConfig};
+use crate::{
+    access::Principal,
+    config::{QueryConfig, SqlConfig},
+};
 
 /// A queue before a number of places.
 #[derive(Clone, Debug)]
-pub(super) struct FairQueue(Arc<Shared>);
+pub struct FairQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -27,9 +30,22 @@ struct Limits {
     running: usize,
     organisation_running: usize,
     key_running: usize,
-    waiting: usize,
-    organisation_waiting: usize,
-    key_waiting: usize,
+    waiting: Waiting,
+    organisation_waiting: Waiting,
+    key_waiting: Waiting,
+}
+
+/// How many may wait, and the setting that says so.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    setting: &'static str,
+    limit: usize,
+}
+
+impl Waiting {
+    fn busy(self) -> QueryError {
+        QueryError::Busy { setting: self.setting, limit: self.limit }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +85,7 @@ struct Waiter {
 
 /// A query's place among those that run, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub struct Turn {
     /// Taken out where it never became one.
     of: Option<(Arc<Shared>, Arc<str>, Arc<str>)>,
 }
@@ -82,6 +98,7 @@ struct Place {
 }
 
 impl FairQueue {
+    /// Before the metrics.
     pub(super) fn new(limits: &QueryConfig) -> Self {
         let running = limits.concurrency.max(1);
         // A query takes all cores that it can have. More at once of the same asker end no sooner together, and leave less of the
@@ -92,9 +109,30 @@ impl FairQueue {
             running,
             organisation_running: or(limits.organisation_concurrency, half_of_the_cores.max(2).min(running * 3 / 4)),
             key_running: or(limits.key_concurrency, half_of_the_cores.min(running / 2)),
-            waiting: limits.queue,
-            organisation_waiting: limits.organisation_queue,
-            key_waiting: limits.key_queue,
+            waiting: Waiting { setting: "query.queue", limit: limits.queue },
+            organisation_waiting: Waiting { setting: "query.organisation_queue", limit: limits.organisation_queue },
+            key_waiting: Waiting { setting: "query.key_queue", limit: limits.key_queue },
+        };
+        Self(Arc::new(Shared { limits, state: Mutex::default() }))
+    }
+
+    /// Before the processes that run SQL which people wrote. The keys of an organisation have limits together alone.
+    #[must_use]
+    pub fn before_sql(limits: &SqlConfig) -> Self {
+        let running = limits.concurrency.max(1);
+        let of_one = match limits.organisation_concurrency {
+            0 => running / 2,
+            given => given,
+        };
+        let (of_one, waiting) = (of_one.clamp(1, running), limits.organisation_queue);
+        let of_one_waiting = Waiting { setting: "sql.organisation_queue", limit: waiting };
+        let limits = Limits {
+            running,
+            organisation_running: of_one,
+            key_running: of_one,
+            waiting: Waiting { setting: "sql.queue", limit: limits.queue },
+            organisation_waiting: of_one_waiting,
+            key_waiting: of_one_waiting,
         };
         Self(Arc::new(Shared { limits, state: Mutex::default() }))
     }
@@ -103,7 +141,7 @@ impl FairQueue {
     ///
     /// # Errors
     /// [`QueryError::Busy`] where too many wait: of the key, of its organisation, or of all.
-    pub(super) async fn turn(&self, asker: &Principal) -> Result<Turn, QueryError> {
+    pub async fn turn(&self, asker: &Principal) -> Result<Turn, QueryError> {
         let key: Arc<str> = asker.key_prefix.as_str().into();
         let party = party_of(asker);
         let (place, go) = match self.0.enter(&party, &key)? {
@@ -113,7 +151,7 @@ impl FairQueue {
         let turn = go.await;
         drop(place);
         // A sender goes with its waiter, which goes only when it was told something, or gave up.
-        turn.unwrap_or_else(|_| Err(busy("query.queue", self.0.limits.waiting)))
+        turn.unwrap_or_else(|_| Err(self.0.limits.waiting.busy()))
     }
 }
 
@@ -123,10 +161,6 @@ fn party_of(asker: &Principal) -> Arc<str> {
         Some(organisation) => format!("organisation {organisation}").into(),
         None => format!("key {}", asker.key_prefix).into(),
     }
-}
-
-fn busy(setting: &'static str, limit: usize) -> QueryError {
-    QueryError::Busy { setting, limit }
 }
 
 enum Entered {
@@ -151,12 +185,12 @@ impl Shared {
         }
         let of_key = party.lines.iter().find(|line| line.key == *key).map_or(0, |line| line.waiters.len());
         let waiting = party.waiting;
-        let refused = if of_key >= self.limits.key_waiting {
-            Some(busy("query.key_queue", self.limits.key_waiting))
-        } else if waiting >= self.limits.organisation_waiting {
-            Some(busy("query.organisation_queue", self.limits.organisation_waiting))
-        } else if state.waiting >= self.limits.waiting && !state.displace(waiting + 1, &self.limits) {
-            Some(busy("query.queue", self.limits.waiting))
+        let refused = if of_key >= self.limits.key_waiting.limit {
+            Some(self.limits.key_waiting.busy())
+        } else if waiting >= self.limits.organisation_waiting.limit {
+            Some(self.limits.organisation_waiting.busy())
+        } else if state.waiting >= self.limits.waiting.limit && !state.displace(waiting + 1, &self.limits) {
+            Some(self.limits.waiting.busy())
         } else {
             None
         };
@@ -226,7 +260,7 @@ impl State {
         party.lines.retain(|line| !line.waiters.is_empty());
         self.waiting -= 1;
         // Who gave up meanwhile does not hear it.
-        let _ = last.go.send(Err(busy("query.queue", limits.waiting)));
+        let _ = last.go.send(Err(limits.waiting.busy()));
         true
     }
 

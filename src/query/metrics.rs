@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     QueryError,
+    aggregates::OverAggregates,
     answer::{ColumnType, column_type},
     own::OwnParameter,
     params,
@@ -33,6 +34,8 @@ pub struct MetricInfo {
     pub definition: String,
     /// The kind of chart that suits it.
     pub chart: Chart,
+    /// Whether it is offered over what is shared as aggregates.
+    pub over_aggregates: OverAggregates,
     pub parameters: Vec<ParameterInfo>,
     pub columns: Vec<ColumnInfo>,
 }
@@ -155,6 +158,8 @@ struct FrontMatter {
     #[serde(default)]
     tables: Vec<Table>,
     chart: Chart,
+    #[serde(default)]
+    over_aggregates: OverAggregates,
     order: Vec<String>,
     columns: Vec<ColumnMatter>,
     #[serde(default)]
@@ -246,6 +251,7 @@ fn parse(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<(Me
             title: matter.title,
             definition: matter.definition,
             chart: matter.chart,
+            over_aggregates: matter.over_aggregates,
             parameters,
             columns: Vec::new(),
         },

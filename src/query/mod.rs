@@ -1,13 +1,16 @@
 //! Queries: the caller's files become a relation, a metric's SELECT runs over it, and its rows become JSON, CSV, Arrow or
-//! Parquet. The only place that opens a session of the engine.
+//! Parquet. The only place that opens a session of the engine, for SQL that a person wrote too (`sql`).
 
+mod aggregates;
 mod answer;
 mod bounded;
 mod by_file;
+mod cells;
 mod encode;
 mod engine;
 mod fair_queue;
 mod metrics;
+mod month_cells;
 mod own;
 mod params;
 mod period;
@@ -15,22 +18,29 @@ mod plan;
 mod ranks;
 mod select;
 mod session;
+mod sql_session;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::time::Duration;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
+pub use aggregates::{OverAggregates, TooDetailed};
 pub use answer::{AnswerColumn, AnswerWarning, ColumnType};
 pub use encode::{Format, UnknownFormat};
 pub use engine::{Encoded, Engine};
+pub use fair_queue::{FairQueue, Turn};
 pub use metrics::{Chart, ColumnInfo, Metric, MetricInfo, Metrics, ParameterInfo, ParameterType};
 pub use own::{OwnParameter, OwnValue};
 pub use params::{MAX_LENGTH, MAX_VALUES, MetricRequest, OrderKey, ParameterError, ParameterLimits};
-pub use period::{Grain, Moment};
+pub use period::{Grain, Moment, local_period};
 pub use plan::{Inputs, ProjectFacts};
+pub use ranks::{exact_median, nearest_rank};
+pub use sql_session::{Callable, SqlSession, sql_relations, sql_without_rows};
+pub use written::{Ending, Streamed, WrittenColumn, written_rows, written_schema};
 
 use crate::{
     error::ErrorKind,
@@ -47,6 +57,8 @@ pub enum QueryError {
     Setup(#[source] DataFusionError),
     #[error(transparent)]
     Parameter(#[from] ParameterError),
+    #[error(transparent)]
+    TooDetailed(#[from] TooDetailed),
     #[error("the scope holds {0}, of which nothing is known")]
     MissingFacts(ProjectSlug),
     #[error("as many queries wait already as {setting} allows, which is {limit}; try again in a moment")]
@@ -77,6 +89,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Parameter(_) => ErrorKind::Invalid,
+            Self::TooDetailed(_) => ErrorKind::Forbidden,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Resources(_) | Self::AnswerTooLarge { .. } => ErrorKind::Rejected,

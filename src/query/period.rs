@@ -194,7 +194,7 @@ struct LocalPeriod {
 
 /// The function for a session's registry.
 #[must_use]
-pub(super) fn local_period() -> Arc<ScalarUDF> {
+pub fn local_period() -> Arc<ScalarUDF> {
     let signature = Signature::exact(vec![instant(), DataType::Utf8, DataType::Utf8], Volatility::Immutable);
     Arc::new(ScalarUDF::from(LocalPeriod { signature }))
 }

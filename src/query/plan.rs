@@ -17,16 +17,18 @@ use serde_json::json;
 
 use super::{
     QueryError,
+    aggregates::{self, TooDetailed},
     metrics::Metric,
+    month_cells::MonthCells,
     params::{MetricRequest, ParameterError},
     period::{Grain, Moment, days_since_epoch},
     session::{Content, Table},
 };
 use crate::{
-    access::Scope,
+    access::{Detail, Scope, Sight},
     catalog::{Project, UploadFacts},
-    ids::ProjectSlug,
-    lake::{Snapshot, scan::ScanFile},
+    ids::{Month, ProjectSlug},
+    lake::{LakeFile, Snapshot, masking::Masking, scan::ScanFile},
 };
 
 /// What a query needs to know of a project.
@@ -78,26 +80,75 @@ pub(super) struct Plan<'a> {
     /// From the first of the last local days to the end of today, by zone.
     last_days: Option<i64>,
     now: DateTime<Utc>,
+    /// The months of projects that it reads and that are shared as aggregates, each with its cells, once they are known.
+    pub(super) aggregates: BTreeMap<(ProjectSlug, Month), Option<Arc<MonthCells>>>,
+    /// Projects that are not in it, because it asks more of them than the aggregates as which they are shared.
+    pub(super) left_out: Option<TooDetailed>,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(request: &MetricRequest, inputs: &Inputs<'a>) -> Result<Self, QueryError> {
+    pub(super) fn of(metric: &Metric, request: &MetricRequest, inputs: &Inputs<'a>) -> Result<Self, QueryError> {
         let known: HashMap<&ProjectSlug, &ProjectFacts> = inputs.projects.iter().map(|p| (&p.slug, p)).collect();
         let facts = |slug: &ProjectSlug| known.get(slug).copied().ok_or_else(|| QueryError::MissingFacts(slug.clone()));
-        let projects = inputs.scope.projects().map(facts).collect::<Result<Vec<_>, _>>()?;
-        let zones: BTreeMap<&str, Tz> =
-            projects.iter().map(|p| request.tz.unwrap_or(p.time_zone)).map(|zone| (zone.name(), zone)).collect();
-        let plan = Self {
-            projects,
+        let mut plan = Self {
+            projects: inputs.scope.projects().map(facts).collect::<Result<_, _>>()?,
             tz: request.tz,
-            zones: zones.into_values().collect(),
+            zones: Vec::new(),
             from: request.from,
             to: request.to,
             last_days: request.last_days,
             now: inputs.now,
+            aggregates: BTreeMap::new(),
+            left_out: None,
         };
+        plan.hold_to_details(metric, request, inputs)?;
+        let zones: BTreeMap<&str, Tz> =
+            plan.projects.iter().map(|project| plan.zone(project)).map(|zone| (zone.name(), zone)).collect();
+        plan.zones = zones.into_values().collect();
         plan.check_period()?;
         Ok(plan)
+    }
+
+    /// Where it asks more of projects than the aggregates as which they are shared: refused if it names projects, else they are
+    /// left out of it. What somebody shares does not keep others from asking for all that they see.
+    fn hold_to_details(
+        &mut self,
+        metric: &Metric,
+        request: &MetricRequest,
+        inputs: &Inputs<'_>,
+    ) -> Result<(), TooDetailed> {
+        let months = self.months_of_aggregates(inputs);
+        match aggregates::check(metric, request, &months, (self.start(Tz::UTC), self.end(Tz::UTC))) {
+            Err(refused) if !request.projects.is_empty() => return Err(refused),
+            Err(refused) => {
+                self.projects.retain(|project| !refused.projects.contains(&project.slug));
+                self.left_out = Some(refused);
+            }
+            Ok(()) => self.aggregates = months.into_iter().map(|month| (month, None)).collect(),
+        }
+        Ok(())
+    }
+
+    /// The months of projects with payments that the request asks of and that are shared as aggregates. Their days are those
+    /// of UTC, as months of files are.
+    fn months_of_aggregates(&self, inputs: &Inputs<'_>) -> Vec<(ProjectSlug, Month)> {
+        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+        let (start, end) = (micros(self.start(Tz::UTC)), micros(self.end(Tz::UTC)));
+        let asked = |month: &Month| {
+            start.is_none_or(|start| month.end_micros() > start) && end.is_none_or(|end| month.start_micros() < end)
+        };
+        let of_project = |project: &&ProjectFacts| {
+            let held = held_months(inputs, &project.slug);
+            let wanted = held.filter(|(month, sight, _)| sight.detail == Detail::Aggregate && asked(month));
+            wanted.map(|(month, ..)| (project.slug.clone(), month)).collect::<Vec<_>>()
+        };
+        self.projects.iter().flat_map(of_project).collect()
+    }
+
+    /// How many cells of the period are not shown, where some of it is shared as aggregates.
+    pub(super) fn withheld_cells(&self) -> Option<u64> {
+        let known = self.aggregates.values().flatten().map(|cells| cells.withheld);
+        (!self.aggregates.is_empty()).then(|| known.sum())
     }
 
     /// A day and an instant can be compared once the zones are known. Projects of several zones may disagree: a period
@@ -165,21 +216,36 @@ impl<'a> Plan<'a> {
             .map(|scan| scan.file.path.clone())
             .collect();
         let mut others = self.files_of(inputs, |_| i64::MIN..i64::MAX);
-        others.retain(|scan| !whole.contains(&scan.file.path));
+        // What is shared as aggregates beyond the period has cells that nobody asked for.
+        others.retain(|scan| !whole.contains(&scan.file.path) && !matches!(scan.masking, Masking::Cells(..)));
         others
     }
 
     fn files_of(&self, inputs: &Inputs<'_>, period: impl Fn(Tz) -> Range<i64>) -> Vec<ScanFile> {
-        let asked = |project: &&ProjectFacts| (self.zone(project), period(self.zone(project)));
-        let projects: HashMap<&ProjectSlug, _> = self.projects.iter().map(|p| (&p.slug, asked(p))).collect();
-        let partitions = inputs.snapshot.partitions.iter();
-        partitions
-            .filter(|((project, month), _)| inputs.scope.contains_month(project, *month))
-            .filter_map(|((project, _), files)| projects.get(project).map(|asked| (asked, files)))
-            .flat_map(|((zone, period), files)| {
-                files.iter().filter_map(|file| ScanFile::of_period(file, *zone, period))
-            })
-            .collect()
+        let utc = period(Tz::UTC);
+        let mut scans = Vec::new();
+        for project in &self.projects {
+            let zone = self.zone(project);
+            let own = period(zone);
+            for (month, sight, files) in held_months(inputs, &project.slug) {
+                let Some(masking) = self.masking(&project.slug, month, sight) else { continue };
+                let (zone, period) = if masking.is_of_whole_months() { (Tz::UTC, &utc) } else { (zone, &own) };
+                scans.extend(files.iter().filter_map(|file| ScanFile::of_period(file, zone, period, masking.clone())));
+            }
+        }
+        scans
+    }
+
+    /// How the payments of a month are seen; nothing where none of them are.
+    fn masking(&self, project: &ProjectSlug, month: Month, sight: &Sight) -> Option<Masking> {
+        Some(match (sight.detail, sight.mask_key) {
+            (Detail::Full, _) => Masking::None,
+            (Detail::Masked, key) => Masking::Pseudonyms(key?),
+            (Detail::Aggregate, key) => {
+                let cells = self.aggregates.get(&(project.clone(), month))?.as_ref()?;
+                (!cells.shown.is_empty()).then_some(Masking::Cells(Arc::clone(&cells.shown), key?))?
+            }
+        })
     }
 
     /// What of the period's rows the request asks for.
@@ -195,8 +261,14 @@ impl<'a> Plan<'a> {
         inputs: &Inputs<'_>,
     ) -> Result<Content, QueryError> {
         let columns = match table {
-            Table::Projects => self.project_columns(),
-            Table::Uploads => upload_columns(inputs),
+            Table::Projects => {
+                let zones = self.projects.iter().map(|project| self.zone(project).name());
+                project_columns(&self.projects, zones)
+            }
+            Table::Uploads => {
+                let uploads = inputs.uploads.iter().filter(|upload| inputs.scope.contains(&upload.project));
+                upload_columns(&uploads.collect::<Vec<_>>())
+            }
             Table::Months => self.month_columns(inputs),
             Table::Sites => {
                 return Ok(Content::Sites(self.other_files(inputs), one_of("site", &request.sites)));
@@ -206,28 +278,12 @@ impl<'a> Plan<'a> {
         rows.map(Content::Rows).map_err(|error| QueryError::Engine(error.into()))
     }
 
-    fn project_columns(&self) -> Vec<ArrayRef> {
-        let text = |value: fn(&ProjectFacts) -> &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(self.projects.iter().map(|project| value(project))))
-        };
-        let zones = self.projects.iter().map(|project| self.zone(project).name());
-        vec![
-            text(|project| project.slug.as_str()),
-            text(|project| &project.name),
-            text(|project| &project.kind),
-            text(|project| &project.currency),
-            Arc::new(StringArray::from_iter_values(zones)),
-            text(|project| &project.country),
-        ]
-    }
-
     /// The months of each project: those that the request names in its zone. Where it leaves an end open, those of the
     /// scope's partitions and one more, because a local month reaches into the next month of UTC.
     fn month_columns(&self, inputs: &Inputs<'_>) -> Vec<ArrayRef> {
         let held = || {
-            let partitions = inputs.snapshot.partitions.keys();
-            let within = partitions.filter(|(project, month)| inputs.scope.contains_month(project, *month));
-            let starts = within.filter_map(|(_, month)| DateTime::from_timestamp_micros(month.start_micros()));
+            let within = self.projects.iter().flat_map(|project| held_months(inputs, &project.slug));
+            let starts = within.filter_map(|(month, ..)| DateTime::from_timestamp_micros(month.start_micros()));
             starts.map(|start: DateTime<Utc>| start.date_naive())
         };
         let one = Months::new(1);
@@ -271,15 +327,38 @@ pub(super) fn bound_values(request: &MetricRequest) -> Vec<(String, ScalarValue)
     own.chain([("grain".to_owned(), ScalarValue::from(request.grain.as_str()))]).collect()
 }
 
+/// What the lake holds of a project's months that are in the scope, and how each is seen.
+fn held_months<'a>(
+    inputs: &'a Inputs<'_>,
+    project: &'a ProjectSlug,
+) -> impl Iterator<Item = (Month, &'a Sight, &'a [Arc<LakeFile>])> {
+    let seen = |(month, files)| Some((month, inputs.scope.sight(project, month)?, files));
+    inputs.snapshot.project_months(project).filter_map(seen)
+}
+
 /// Whether a column has one of the values; nothing where there are none, which asks for all.
 fn one_of(column: &str, values: &[String]) -> Option<Expr> {
     let list = values.iter().map(|value| lit(value.as_str())).collect();
     (!values.is_empty()).then(|| col(column).in_list(list, false))
 }
 
-fn upload_columns(inputs: &Inputs<'_>) -> Vec<ArrayRef> {
-    let uploads: Vec<&UploadFacts> =
-        inputs.uploads.iter().filter(|upload| inputs.scope.contains(&upload.project)).collect();
+/// The columns of [`Table::Projects`], each project with its zone.
+pub(super) fn project_columns<'z>(projects: &[&ProjectFacts], zones: impl Iterator<Item = &'z str>) -> Vec<ArrayRef> {
+    let text = |value: fn(&ProjectFacts) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(projects.iter().map(|project| value(project))))
+    };
+    vec![
+        text(|project| project.slug.as_str()),
+        text(|project| &project.name),
+        text(|project| &project.kind),
+        text(|project| &project.currency),
+        Arc::new(StringArray::from_iter_values(zones)),
+        text(|project| &project.country),
+    ]
+}
+
+/// The columns of [`Table::Uploads`].
+pub(super) fn upload_columns(uploads: &[&UploadFacts]) -> Vec<ArrayRef> {
     let text = |value: fn(&UploadFacts) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(uploads.iter().map(|upload| value(upload))))
     };

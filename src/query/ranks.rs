@@ -43,13 +43,13 @@ struct AmountRank {
 
 /// `exact_median(amount)`, for a session's registry.
 #[must_use]
-pub(super) fn exact_median() -> Arc<AggregateUDF> {
+pub fn exact_median() -> Arc<AggregateUDF> {
     function(Rank::Median, vec![AMOUNT])
 }
 
 /// `nearest_rank(amount, percent)`, for a session's registry. The percent are a literal from 1 to 100.
 #[must_use]
-pub(super) fn nearest_rank() -> Arc<AggregateUDF> {
+pub fn nearest_rank() -> Arc<AggregateUDF> {
     function(Rank::Nearest, vec![AMOUNT, DataType::Int64])
 }
 

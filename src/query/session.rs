@@ -1,7 +1,7 @@
-//! Sessions: the only place that makes one. A session has the files of one request and the relations that its metric
-//! asks for, and nothing of any other request.
+//! Sessions: beside `sql_session.rs` the only place that makes one. A session has the files of one request and the relations that
+//! its metric asks for, and nothing of any other request.
 
-use std::{path::Path, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
@@ -19,7 +19,7 @@ use datafusion::{
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     functions, functions_aggregate, functions_window,
-    logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF},
+    logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF, col, lit},
     physical_optimizer::optimizer::PhysicalOptimizer,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
@@ -32,12 +32,19 @@ use super::{
 };
 use crate::{
     config::QueryConfig,
-    lake::scan::{PaymentsTable, ScanFile},
-    payments::schema::instant,
+    lake::{
+        LakeFile,
+        masking::Masking,
+        scan::{PaymentsTable, ScanFile},
+    },
+    payments::{schema::instant, words::Settlement},
 };
 
 /// Under this address sessions find the lake's files; their paths are relative to the table's root.
-const LAKE_URL: &str = "wattlake://lake/";
+pub(super) const LAKE_URL: &str = "wattlake://lake/";
+
+/// How many holders of memory an error names.
+pub(super) const NAMED: NonZeroUsize = NonZeroUsize::MIN;
 
 /// A relation beside `payments` that a metric may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -57,7 +64,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Uploads => "uploads",
             Self::Projects => "projects",
@@ -123,9 +130,8 @@ impl Sessions {
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::OsTmpDirectory)
             .with_max_temp_directory_size(limits.spill_bytes);
-        let named = std::num::NonZeroUsize::MIN;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), named)))
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), NAMED)))
             .with_disk_manager_builder(spill)
             .with_metadata_cache_limit(limits.footer_cache_bytes)
             .build_arc()?;
@@ -145,20 +151,44 @@ impl Sessions {
         self.runtime.memory_pool.reserved()
     }
 
+    fn payments(&self, files: Vec<ScanFile>) -> Arc<PaymentsTable> {
+        Arc::new(PaymentsTable::new(Arc::clone(&self.root), self.store.clone(), files))
+    }
+
+    /// The settled payments of these files by `site`, `currency`, `source` and `customer_id`, with the sum of their amounts as
+    /// they are, and as if refunds were payments. For what is shared as aggregates alone, and nothing of it is kept.
+    pub(super) fn settled_by_customer(&self, files: &[Arc<LakeFile>]) -> Result<DataFrame> {
+        let whole = |file: &Arc<LakeFile>| ScanFile {
+            file: Arc::clone(file),
+            time_zone: chrono_tz::UTC,
+            within: None,
+            masking: Masking::None,
+        };
+        let context = context(Arc::clone(&self.runtime), self.target_partitions, None);
+        let settled = col("settlement").eq(lit(Settlement::Settled.as_str()));
+        let amount = || col("amount");
+        context.read_table(self.payments(files.iter().map(whole).collect()))?.filter(settled)?.aggregate(
+            ["site", "currency", "source", "customer_id"].map(col).to_vec(),
+            vec![
+                functions_aggregate::expr_fn::sum(amount()),
+                functions_aggregate::expr_fn::sum(functions::expr_fn::abs(amount())),
+            ],
+        )
+    }
+
     pub(super) fn open(&self, relations: Relations) -> Result<SessionContext> {
         let context = context(Arc::clone(&self.runtime), self.target_partitions, self.by_file.clone());
-        let payments = |files| Arc::new(PaymentsTable::new(Arc::clone(&self.root), self.store.clone(), files));
         for (table, content) in relations.tables {
             let relation: Arc<dyn TableProvider> = match content {
                 Content::Rows(batch) => rows(batch)?,
                 Content::Sites(files, restriction) => {
-                    let sites = restricted(&context, payments(files), restriction)?;
+                    let sites = restricted(&context, self.payments(files), restriction)?;
                     sites.select_columns(&["project_id", "site"])?.distinct()?.into_view()
                 }
             };
             context.register_table(table.name(), relation)?;
         }
-        let payments: Arc<dyn TableProvider> = payments(relations.files);
+        let payments: Arc<dyn TableProvider> = self.payments(relations.files);
         let payments = match relations.restriction {
             Some(_) => restricted(&context, payments, relations.restriction)?.into_view(),
             None => payments,
@@ -188,7 +218,7 @@ pub(super) fn without_data(tables: &[Table]) -> Result<SessionContext> {
     Ok(context)
 }
 
-fn rows(batch: RecordBatch) -> Result<Arc<MemTable>> {
+pub(super) fn rows(batch: RecordBatch) -> Result<Arc<MemTable>> {
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 

@@ -42,11 +42,13 @@ FIELDS = {"project": SLUG, "dataset_name": "05_2024_Kitobo"}
 OUT_OF_REACH = {"429", "500", "503", "504", "507"}
 UPLOADS = {("post", "/v1/uploads"), ("put", "/v1/uploads")}
 # Keys and shares are so many that no check makes as many.
-OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}}
+# Nor does a share end while SQL runs.
+OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"409"}, "get_sql": {"409"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
     "currency": "KES", "direction": "given", "days": "7", "dataset_name": "x", "If-None-Match": '"x"',
+    "q": "SELECT 1 AS n", "params": "[]", "limit": "5", "timeout_s": "5", "csv_guard": "true", "format": "csv",
     "key": "abcdefgh", "organisation": "acme", "action": "upload.delete",
 }
 DAYS = 600
@@ -96,8 +98,15 @@ class Walk:
         return answer
 
     def ask(self, check: str, operation: Operation, *expected: int, query: str = "", body=None, **more) -> Answer:
+        query = self.completed(operation, query)
         answer = self.client.ask(operation.method, self.path(operation, **more.pop("names", {})) + query, body, **more)
         return self.judge(check, operation, answer, *expected)
+
+    def completed(self, operation: Operation, query: str = "") -> str:
+        """With the parameters that are required."""
+        required = [parameter["name"] for parameter in self.parameters(operation, "query") if parameter.get("required")]
+        missing = {name: EXAMPLES[name] for name in required if f"{name}=" not in query}
+        return query + (("&" if query else "?") + urllib.parse.urlencode(missing) if missing else "")
 
     def path(self, operation: Operation, **names: str) -> str:
         slug = ORGANISATION if operation.path.startswith("/v1/organisations") else SLUG
@@ -182,8 +191,7 @@ def create_share(walk: Walk, operation: Operation) -> None:
     send_json(walk, operation, 201, body)
     send_json(walk, operation, 404, body | {"recipient": ABSENT_SLUG})
     send_json(walk, operation, 404, body, names=ABSENT)
-    send_json(walk, operation, 422, body | {"detail": "masked"})
-    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, more | {"months_to": "2024-04"}, {"note": "x" * 501}, {"color": "red"}):
+    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, more | {"months_to": "2024-04"}, {"note": "x" * 501}, {"detail": "all"}, {"color": "red"}):
         send_json(walk, operation, 400, body | wrong)
     wrong_json(walk, operation)
 
@@ -191,8 +199,8 @@ def create_share(walk: Walk, operation: Operation) -> None:
 def update_share(walk: Walk, operation: Operation) -> None:
     send_json(walk, operation, 200, {"months_from": None, "months_to": "2024-07", "note": "for you", "expires_at": None})
     send_json(walk, operation, 404, {}, names=ABSENT)
-    send_json(walk, operation, 422, {"detail": "aggregate"})
-    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, {"months_from": "2024-08"}, {"color": "red"}):
+    send_json(walk, operation, 200, {"detail": "masked"})
+    for wrong in ({"recipient": ORGANISATION}, {"months_to": "May"}, {"months_from": "2024-08"}, {"detail": "all"}, {"color": "red"}):
         send_json(walk, operation, 400, wrong)
     wrong_json(walk, operation)
 
@@ -334,12 +342,31 @@ def purge_upload(walk: Walk, operation: Operation) -> None:
     walk.ask(check, operation, 404, names=ABSENT)
 
 
+def run_sql(walk: Walk, operation: Operation) -> None:
+    sql = "SELECT count(*) AS payments, sum(amount) AS amount FROM payments WHERE site = $site"
+    for format in ("json", "ndjson", "csv", "arrow", "parquet"):
+        send_json(walk, operation, 200, {"sql": sql, "params": {"site": "Kitobo"}, "format": format, "limit": 5, "timeout_s": 5})
+    for wrong in ({"sql": 1}, {"sql": "SELECT 1", "color": "red"}, {"sql": "SELECT nothing FROM payments"}, {"sql": "SELECT 1", "limit": 0}):
+        send_json(walk, operation, 400, wrong)
+    send_json(walk, operation, 422, {"sql": "SELECT 1 / 0"})
+    check = "bare SQL"
+    walk.ask(check, operation, 200, body=b"SELECT 1 AS n", query="?format=csv", Content_Type="text/plain")
+    walk.ask(check, operation, 200, body=b"SELECT 1 AS n", Content_Type="application/sql")
+    walk.ask(check, operation, 406, body=b"SELECT 1 AS n", Content_Type="application/sql", Accept="image/png")
+    walk.ask(check, operation, 415, body=b"SELECT 1 AS n", Content_Type="text/html")
+    for body in (b'{"sql":', b'{"sql": "a", "sql": "b"}'):
+        walk.ask("a body of JSON", operation, 400, body=body, **JSON)
+    for length, sent, status in ((70 << 10, b" " * ((64 << 10) + 1), 413), (100, b"{", 408)):
+        unfinished(walk, operation, {status}, begin(walk, operation, length, sent, **JSON))
+
+
 # What the order of these makes, the later ones find.
 BY_HAND = {
     "create_organisation": create_organisation, "update_organisation": update_organisation, "create_key": create_key,
     "rotate_key": rotate_key, "revoke_key": revoke_key,
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
     "create_share": create_share, "update_share": update_share, "revoke_share": revoke_share,
+    "run_sql": run_sql,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
 }
 
@@ -348,7 +375,7 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
     """A GET: as it is, and with each of its parameters."""
     check = "a GET, as it is and with each of its parameters"
     answer = walk.ask(check, operation, 200)
-    head = walk.client.ask("head", walk.path(operation))
+    head = walk.client.ask("head", walk.path(operation) + walk.completed(operation))
     if (head.status, head.media_type, head.body) != (200, answer.media_type, b""):
         walk.faults["HEAD answers as GET, without a body"].append(f"{operation}: {head}")
     for parameter in walk.parameters(operation, "query"):
@@ -375,6 +402,10 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
         walk.ask("the ETag of an answer sent back", operation, 304, If_None_Match=answer.headers["ETag"])
     if operation.path.startswith("/v1/metrics/"):
         figures(walk, operation)
+    if operation.path == "/v1/sql":
+        for status, sql in ((400, "SELEC 1"), (422, "SELECT 1 / 0")):
+            walk.ask("SQL that cannot be answered", operation, status, query="?" + urllib.parse.urlencode({"q": sql}))
+        walk.ask("a form that there is not", operation, 406, Accept="image/png")
 
 
 def figures(walk: Walk, operation: Operation) -> None:

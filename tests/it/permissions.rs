@@ -54,33 +54,63 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/uploads/delete", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/metrics", "200 200 200 200 403"),
     ("GET /v1/metrics/{name}", "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403"),
+    ("GET /v1/sql", "200 200 200 403 403"),
+    ("POST /v1/sql", "200 200 200 403 403"),
+    ("GET /v1/sql/schema", "200 200 200 403 403"),
     ("GET /v1/audit", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/dataset-types", "200 200 200 200 200"),
     ("GET /v1/templates/ELECTRICITY_PAYMENT.csv", "200 200 200 200 200"),
 ];
 
-/// Whose a thing is: the last three are of projects of others, of which the caller's organisation is shown all months, was
-/// until the share expired, or was until it was revoked.
+/// Whose a thing is: the last five are of projects of others, of which the caller's organisation is shown all months, in each
+/// detail, was until the share expired, or was until it was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
     Own,
     Foreign,
     Absent,
     Shared,
+    Masked,
+    Aggregate,
     Expired,
     Revoked,
 }
 
 impl Whose {
-    const ALL: [Self; 6] = [Self::Own, Self::Foreign, Self::Absent, Self::Shared, Self::Expired, Self::Revoked];
+    const ALL: [Self; 8] = [
+        Self::Own,
+        Self::Foreign,
+        Self::Absent,
+        Self::Shared,
+        Self::Masked,
+        Self::Aggregate,
+        Self::Expired,
+        Self::Revoked,
+    ];
     /// As the names of their things begin.
-    const THERE: [(Self, &str); 5] = [
+    const THERE: [(Self, &str); 7] = [
         (Self::Own, "own"),
         (Self::Foreign, "far"),
         (Self::Shared, "shr"),
+        (Self::Masked, "msk"),
+        (Self::Aggregate, "agg"),
         (Self::Expired, "exp"),
         (Self::Revoked, "rev"),
     ];
+
+    /// Whether it is shown to the caller.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Shared | Self::Masked | Self::Aggregate)
+    }
+
+    /// In what detail it is shared, to whomever.
+    fn detail(self) -> Detail {
+        match self {
+            Self::Masked => Detail::Masked,
+            Self::Aggregate => Detail::Aggregate,
+            _ => Detail::Full,
+        }
+    }
 }
 
 /// Whom projects are shared with that are not shared with the caller.
@@ -140,7 +170,9 @@ impl World {
         let nothing = format!("upl_{}", "0".repeat(32));
         let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing };
         let world = Self { server, keys, sides, absent, made: Cell::new(0) };
-        world.share(Whose::Shared, "own-org", None).await;
+        for whose in [Whose::Shared, Whose::Masked, Whose::Aggregate] {
+            world.share(whose, "own-org", None).await;
+        }
         world.share(Whose::Expired, "own-org", Some(Utc::now())).await;
         let revoked = world.share(Whose::Revoked, "own-org", None).await;
         world.server.catalog.revoke_share(&revoked.parse().unwrap()).await.unwrap();
@@ -153,7 +185,7 @@ impl World {
             project: self.side(whose).project.parse().unwrap(),
             recipient: recipient.parse().unwrap(),
             months: MonthRange::ALL,
-            detail: Detail::Full,
+            detail: whose.detail(),
             note: String::new(),
             expires_at,
             created_by: None,
@@ -188,7 +220,7 @@ impl World {
     async fn share_id(&self, whose: Whose) -> String {
         match whose {
             Whose::Absent => format!("shr_{}", "0".repeat(32)),
-            Whose::Shared => self.share(whose, "own-org", None).await,
+            shown if shown.is_shared() => self.share(whose, "own-org", None).await,
             _ => self.share(whose, INVESTOR, None).await,
         }
     }
@@ -208,6 +240,8 @@ impl World {
         let query = match route.line.as_str() {
             "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
             "POST /v1/uploads" | "PUT /v1/uploads" => format!("?project={}&dataset_name=d", side.project),
+            // Of the forms one that does not say how long it took.
+            "GET /v1/sql" => "?format=csv&q=SELECT+count(*)+FROM+payments".to_owned(),
             _ => String::new(),
         };
         // One id for all, because it comes back in a header.
@@ -228,6 +262,7 @@ impl World {
             "POST /v1/uploads" | "PUT /v1/uploads" => {
                 request.header("content-type", "text/csv").body(file(&[row(&format!("N{number}"), "1")]))
             }
+            "POST /v1/sql" => request.json(&json!({"sql": "SELECT count(*) FROM payments", "format": "csv"})),
             "POST /v1/uploads/delete" => request.json(&json!({"uploads": [side.upload]})),
             _ => request,
         };
@@ -263,15 +298,15 @@ async fn routes(server: &TestServer) -> Vec<Route> {
 }
 
 /// The statuses of a line, by role and whose in the order of [`Whose::ALL`]; none for an open route.
-fn expected(line: &str) -> Option<Vec<[u16; 6]>> {
+fn expected(line: &str) -> Option<Vec<[u16; 8]>> {
     let cells = (line != "open").then(|| line.split(' '))?;
-    let cells: Vec<[u16; 6]> = cells
+    let cells: Vec<[u16; 8]> = cells
         .map(|cell| {
             let statuses: Vec<u16> = cell.split('/').map(|status| status.parse().unwrap()).collect();
             match statuses[..] {
-                [all] => [all; 6],
-                [own, foreign, absent] => [own, foreign, absent, foreign, foreign, foreign],
-                [own, foreign, absent, shared] => [own, foreign, absent, shared, foreign, foreign],
+                [all] => [all; 8],
+                [own, foreign, absent] => [own, foreign, absent, foreign, foreign, foreign, foreign, foreign],
+                [own, foreign, absent, shared] => [own, foreign, absent, shared, shared, shared, foreign, foreign],
                 _ => panic!("{cell} is one status, three or four"),
             }
         })
@@ -309,19 +344,33 @@ fn seen(answer: &Answer) -> (StatusCode, BTreeMap<String, String>, String) {
 async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_absent_to_the_byte() {
     let world = World::new().await;
     let (table, mut wrong) = (table(), Vec::new());
+    let catalogue = world.server.admin().get("/v1/metrics").await.body;
+    // Of the last days, which one of them asks for by itself, nothing is shared.
+    let add_up = catalogue["metrics"].as_array().unwrap().iter().filter(|metric| metric["over_aggregates"] != "no");
+    let mut offered: Vec<String> =
+        add_up.map(|metric| format!("/v1/metrics/{}", metric["name"].as_str().unwrap())).collect();
+    assert!(!offered.is_empty());
+    offered.push("/v1/metrics/{name}".to_owned());
+    let of_metric = |route: &Route| route.line == "GET /v1/metrics/{name}";
     for route in routes(&world.server).await {
         let Some(cells) = expected(table[route.line.as_str()]) else { continue };
         for (role, statuses) in Role::ALL.into_iter().zip(cells) {
             let mut answers = Vec::new();
             for (whose, status) in Whose::ALL.into_iter().zip(statuses) {
                 let (answer, names) = world.ask(&world.holder(role), &route, whose).await;
+                // Of what is shared as aggregates, not every metric can be asked.
+                let too_detailed =
+                    whose == Whose::Aggregate && status == 200 && !offered.contains(&route.path) && of_metric(&route);
+                let status = if too_detailed && role != Role::Admin { 403 } else { status };
                 if answer.status.as_u16() != status {
                     wrong.push(format!(
                         "{} {} {role} {whose:?}: {} {}",
                         route.method, route.path, answer.status, answer.text
                     ));
                 }
-                if answer.status == StatusCode::FORBIDDEN {
+                if too_detailed && status == 403 {
+                    answer.assert_problem(403, "shared_as_aggregates");
+                } else if answer.status == StatusCode::FORBIDDEN {
                     answer.assert_problem(403, "forbidden");
                     assert_eq!((&answer.body["role"], &answer.body["needed"][0]), (&json!(role), &json!("admin")));
                 }
@@ -329,7 +378,7 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
             }
             let (absent, named) = &answers[2];
             for (whose, (foreign, theirs)) in Whose::ALL.into_iter().zip(&answers) {
-                if role == Role::Admin || matches!(whose, Whose::Own | Whose::Absent | Whose::Shared) {
+                if role == Role::Admin || whose.is_shared() || matches!(whose, Whose::Own | Whose::Absent) {
                     continue;
                 }
                 let mut told = seen(foreign);
@@ -406,5 +455,6 @@ async fn lists_hold_ones_own_and_nothing_foreign() {
     }
     let all: Value = world.server.admin().get("/v1/organisations").await.body;
     let slugs: Vec<_> = all["organisations"].as_array().unwrap().iter().map(|one| one["slug"].clone()).collect();
-    assert_eq!(slugs, ["exp-org", "far-org", "inv-org", "main", "own-org", "rev-org", "shr-org"]);
+    let there = ["agg", "exp", "far", "inv", "main", "msk", "own", "rev", "shr"];
+    assert_eq!(slugs, there.map(|name| if name == "main" { name.to_owned() } else { format!("{name}-org") }));
 }

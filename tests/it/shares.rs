@@ -1,7 +1,7 @@
 //! Shares of a project with another organisation: what its keys read then, what they do not, and until when.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     process::Stdio,
 };
 
@@ -13,7 +13,7 @@ use wattlake::{
     catalog::{NewKey, ShareChange},
 };
 
-use crate::harness::{Admin, Answer, Process, TestServer, Upload, file, paid, run, stdout, wattlake};
+use crate::harness::{Admin, Answer, Process, TestServer, Upload, file, paid, project, run, stdout, wattlake};
 
 /// A server whose organisation `main` has the project kitobo, with a payment a month from March to June of 2024, two of them of
 /// a second upload; and the organisations `fund` and `rival`, with keys to be shared with.
@@ -55,6 +55,12 @@ impl World {
         let made = self.owner().post("/v1/projects/kitobo/shares", body).await;
         assert_eq!(made.status, 201, "{}", made.text);
         made.header("location").to_owned()
+    }
+
+    /// Makes it show another detail.
+    async fn detail(&self, share: &str, detail: &str) {
+        let changed = self.owner().patch(share, json!({"detail": detail})).await;
+        assert_eq!(changed.body["detail"], detail, "{}", changed.text);
     }
 
     /// The revenue by month that the fund reads.
@@ -209,6 +215,121 @@ async fn a_share_that_changes_expires_or_is_revoked_counts_from_the_next_questio
 }
 
 #[tokio::test]
+async fn a_masked_share_has_pseudonyms_that_are_its_own_and_stay_and_nothing_else_that_names_a_customer() {
+    let world = World::new().await;
+    let share = world.share("fund", Some("2024-04"), None).await;
+    let customers = async || world.fund().figures("payments_per_customer?project=kitobo", "customer_id payments").await;
+    let real = customers().await;
+    let of_rival = world.share("rival", None, None).await;
+    for path in [&share, &of_rival] {
+        world.detail(path, "masked").await;
+    }
+    let masked = customers().await;
+    assert_eq!(masked.len(), real.len(), "customers can be counted as before");
+    assert!(masked.iter().all(|row| row.starts_with("cus_") && row.len() > 36), "{masked:?}");
+    assert_eq!(customers().await, masked);
+    let rival = world.server.holder(&world.rival);
+    let others = rival.figures("payments_per_customer?project=kitobo&from=2024-04", "customer_id payments").await;
+    assert_eq!(others.len(), masked.len());
+    assert!(others.iter().all(|row| !masked.contains(row)), "another share has other pseudonyms");
+    assert_eq!(world.figures().await.len(), 3, "all else is as it is");
+    let id = real[0].split(' ').next().unwrap();
+    for metric in world.server.admin().get("/v1/metrics").await.body["metrics"].as_array().unwrap() {
+        for format in ["json", "ndjson", "csv"] {
+            let path = format!("/v1/metrics/{}?project=kitobo&format={format}", metric["name"].as_str().unwrap());
+            let answer = world.fund().get(&path).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            assert!(!answer.text.contains(id), "{path}: {}", answer.text);
+        }
+    }
+    let shown = world.owner().get("/v1/shares").await.text;
+    assert!(!shown.contains("key"), "nobody is shown what pseudonyms are made with: {shown}");
+}
+
+#[tokio::test]
+async fn what_is_shared_as_aggregates_answers_in_sums_of_enough_customers_and_says_what_it_withholds() {
+    let world = World::new().await;
+    let july: Vec<String> =
+        (0..20).map(|customer| paid(&format!("j{customer}"), "2024-07-10T08:00:00", "50", "SUCCESS")).collect();
+    world.owner().commit(&Upload::new("kitobo", file(&july))).await;
+    let share = world.share("fund", Some("2024-05"), None).await;
+    world.detail(&share, "aggregate").await;
+    assert_eq!(world.figures().await, ["2024-07-01 1000.0000"]);
+    let whole = world.fund().get("/v1/metrics/revenue_per_site?project=kitobo").await;
+    assert_eq!((whole.status.as_u16(), &whole.body["withheld_cells"]), (200, &json!(2)), "{}", whole.text);
+    let csv = world.fund().get("/v1/metrics/revenue_per_site?project=kitobo&format=csv").await;
+    assert_eq!(csv.header("x-wattlake-withheld-cells"), "2");
+    assert!(world.owner().get("/v1/metrics/revenue_per_site").await.body["withheld_cells"].is_null());
+    for path in
+        ["payments_per_customer?", "completeness?", "revenue_over_time?grain=day&", "revenue_per_site?to=2024-07-15&"]
+    {
+        let refused = world.fund().get(&format!("/v1/metrics/{path}project=kitobo")).await;
+        refused.assert_problem(403, "shared_as_aggregates");
+        assert_eq!(refused.body["projects"], json!(["kitobo"]), "{}", refused.text);
+    }
+    let all = world.fund().get("/v1/metrics/completeness").await;
+    assert_eq!((all.header("x-wattlake-left-out"), &all.body["rows"]), ("1", &json!([])), "{}", all.text);
+    assert_eq!(all.body["warnings"][0]["code"], "left_out");
+    // The next question is answered in the detail of then.
+    world.detail(&share, "full").await;
+    assert_eq!(world.figures().await.len(), 3);
+}
+
+#[tokio::test]
+async fn the_audit_log_says_by_which_shares_a_recipient_read_and_to_each_side_what_is_its_own() {
+    let world = World::new().await;
+    let id_of = |path: String| path.rsplit('/').next().unwrap().to_owned();
+    let mut shares =
+        [id_of(world.share("fund", None, Some("2024-03")).await), id_of(world.share("fund", None, None).await)];
+    shares.sort();
+    world.share("rival", None, None).await;
+    let mut body = project("lake");
+    body["organisation"] = json!("rival");
+    assert_eq!(world.server.admin().post("/v1/projects", body).await.status, 201);
+    let lake = json!({"recipient": "fund", "detail": "full"});
+    let lake = world.server.holder(&world.rival).post("/v1/projects/lake/shares", lake).await;
+    let lake = lake.body["id"].as_str().unwrap().to_owned();
+    for path in [FIGURES, "/v1/projects/kitobo", "/v1/projects", "/v1/metrics/source_mix"] {
+        assert_eq!(world.fund().get(path).await.status, 200);
+    }
+    assert_eq!(world.owner().get(FIGURES).await.status, 200);
+    let seen_by = async |holder: &Admin<'_>, query: &str| -> Vec<Value> {
+        for _ in 0..1000 {
+            let page = holder.get(&format!("/v1/audit?{query}&limit=200")).await;
+            assert_eq!(page.status, 200, "{}", page.text);
+            let mut entries = page.body["entries"].as_array().unwrap().clone();
+            // The last of the requests above, written in their order.
+            if entries.iter().any(|entry| entry["key"] == world.owner.key.prefix && entry["action"] == "metric.read") {
+                entries.retain(|entry| entry["key"] == world.fund.key.prefix);
+                entries.reverse();
+                return entries;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("the last request is not in the log");
+    };
+    let said = |entries: &[Value]| {
+        let said = |entry: &Value| json!([entry["action"], entry["projects"], entry["shares"], entry["share_count"]]);
+        entries.iter().map(said).collect::<Vec<_>>()
+    };
+    let owner = seen_by(&world.owner(), "").await;
+    let read = |action: &str| json!([action, ["kitobo"], shares, 2]);
+    assert_eq!(said(&owner), ["metric.read", "project.read", "project.list", "metric.read"].map(read));
+    let mut all = shares.to_vec();
+    all.push(lake.clone());
+    all.sort();
+    let entries = seen_by(&world.server.admin(), "").await;
+    let last = said(&entries).pop().unwrap();
+    assert_eq!(last, json!(["metric.read", ["kitobo", "lake"], all, 3]));
+    let rival = world.server.holder(&world.rival).get("/v1/audit?action=metric.read").await;
+    assert_eq!(said(rival.body["entries"].as_array().unwrap()), [json!(["metric.read", ["lake"], [lake], 1])]);
+    let folder = world.server.folder.path();
+    let command = ["audit", "list", "--data-dir", folder.to_str().unwrap(), "--action", "project.read"];
+    let table = stdout(&run(folder, &command));
+    assert!(table.contains(&format!("{} and 1 more", shares[0])), "{table}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_shared_is_refused_and_says_what_can() {
     let world = World::new().await;
     let owner = world.owner();
@@ -218,15 +339,11 @@ async fn what_cannot_be_shared_is_refused_and_says_what_can() {
         body[field] = value;
         owner.post("/v1/projects/kitobo/shares", body).await
     };
-    for detail in ["masked", "aggregate", "all"] {
-        let refused = send("detail", json!(detail)).await;
-        refused.assert_problem(422, "detail_not_offered");
-        assert_eq!(refused.body["allowed"], json!(["full"]));
-    }
     for (field, value) in [
         ("recipient", json!("main")),
         ("recipient", Value::Null),
         ("detail", Value::Null),
+        ("detail", json!("all")),
         ("months_from", json!("2024-13")),
         ("months_to", json!("2024-05-01")),
         ("note", json!("x".repeat(501))),
@@ -249,7 +366,7 @@ async fn what_cannot_be_shared_is_refused_and_says_what_can() {
     for wrong in [json!({"recipient": "rival"}), json!({"project": "gbamu"}), json!({"months_from": 5})] {
         owner.patch(&path, wrong).await.assert_problem(400, "invalid_share");
     }
-    owner.patch(&path, json!({"detail": "masked"})).await.assert_problem(422, "detail_not_offered");
+    owner.patch(&path, json!({"detail": "whole"})).await.assert_problem(400, "invalid_share");
 }
 
 #[tokio::test]
@@ -264,7 +381,7 @@ async fn the_command_line_shares_for_a_running_server_and_ends_shares() {
     let viewer = done(&["keys", "create", "--role", "viewer", "--organisation", "fund", "--name", "v"]);
     let ask = async || Admin::new(&process.address, &viewer).get("/v1/projects/kitobo").await.status.as_u16();
     let create = ["shares", "create", "--project", "kitobo", "--detail"];
-    assert_eq!(code(&[&create[..], &["masked", "--recipient", "fund"]].concat()), 2);
+    assert_eq!(code(&[&create[..], &["whole", "--recipient", "fund"]].concat()), 2);
     assert_eq!(code(&[&create[..], &["full", "--recipient", "main"]].concat()), 2);
     assert_eq!(code(&[&create[..], &["full", "--recipient", "nobody"]].concat()), 3);
     assert_eq!(ask().await, 404);
@@ -283,15 +400,14 @@ async fn the_command_line_shares_for_a_running_server_and_ends_shares() {
 }
 
 #[tokio::test]
-async fn the_demo_has_an_investor_who_is_shown_some_months_of_one_project() {
+async fn the_demo_has_an_investor_who_is_shown_a_project_masked_and_another_as_aggregates() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = wattlake(folder.path(), &["demo", "--listen", "127.0.0.1:0"]);
     let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let lines: Vec<String> = BufReader::new(demo.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap)
-        .take_while(|line| !line.starts_with("# "))
-        .collect();
+    // It is kept, because a demo that cannot say what to try ends.
+    let mut said = BufReader::new(demo.stdout.take().unwrap());
+    let lines: Vec<String> =
+        said.by_ref().lines().map(Result::unwrap).take_while(|line| !line.starts_with("# ")).collect();
     let after = |start: &str| {
         let rest = lines.iter().find_map(|line| line.strip_prefix(start));
         rest.unwrap_or_else(|| panic!("no {start} in {lines:?}")).to_owned()
@@ -302,9 +418,14 @@ async fn the_demo_has_an_investor_who_is_shown_some_months_of_one_project() {
         let metric = format!("revenue_over_time?grain=month&tz=UTC{query}");
         Admin::new(&address, key).figures(&metric, "project period revenue").await
     };
-    let shown = months(&investor, "").await;
+    let shown = months(&investor, "&project=kitobo").await;
     assert_eq!(shown, months(&key, "&project=kitobo&from=2026-06&to=2026-09").await);
     assert_eq!(shown.len(), 3, "{shown:?}");
+    let own = Admin::new(&address, &investor);
+    let customers = own.figures("payments_per_customer?project=kitobo", "customer_id").await;
+    assert!(customers.len() > 20 && customers.iter().all(|customer| customer.starts_with("cus_")), "{customers:?}");
+    let gbamu = own.get("/v1/metrics/revenue_over_time?project=gbamu").await.body;
+    assert!(gbamu["withheld_cells"].as_u64() > Some(0) && gbamu["rows"][0]["payments"].is_u64(), "{gbamu}");
     demo.kill().unwrap();
     demo.wait().unwrap();
 }

@@ -221,7 +221,7 @@ impl Lake {
     }
 }
 
-fn as_rows(answer: &Answer) -> Vec<String> {
+pub(super) fn as_rows(answer: &Answer) -> Vec<String> {
     let csv = String::from_utf8(bytes(answer, Format::Csv)).unwrap();
     csv.lines().skip(1).map(str::to_owned).collect()
 }

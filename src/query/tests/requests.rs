@@ -144,7 +144,20 @@ async fn every_format_holds_the_same_exact_figures() {
     assert!(json.contains(row), "{json}");
     let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
     let keys: Vec<&String> = parsed.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["metric", "title", "definition", "lake_version", "parameters", "columns", "rows", "warnings"]);
+    assert_eq!(
+        keys,
+        [
+            "metric",
+            "title",
+            "definition",
+            "lake_version",
+            "parameters",
+            "columns",
+            "rows",
+            "withheld_cells",
+            "warnings"
+        ]
+    );
     assert_eq!(parsed["lake_version"], 7);
     assert_eq!(parsed["columns"][4], serde_json::json!({"name": "amount", "type": "decimal", "unit": "currency"}));
     assert_eq!(

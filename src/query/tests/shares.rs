@@ -2,34 +2,46 @@
 
 use std::collections::BTreeSet;
 
+use hmac::{Hmac, Mac};
 use proptest::prelude::*;
+use sha2::Sha256;
 
 use super::{
     by_file::{Pairs, any_payment, any_question},
     lake::{Lake, Payment, UPLOADS, bytes, paid},
 };
 use crate::{
-    access::{MonthRange, Principal, ProjectOwner, Role, Scope, Shared},
-    ids::Month,
+    access::{Detail, MaskKey, MonthRange, Principal, ProjectOwner, Role, Scope, Shared},
+    ids::{Month, ShareId},
     lake::scan::files_of,
     query::{Format, MetricRequest},
 };
 
-fn viewer() -> Principal {
+pub(super) fn viewer() -> Principal {
     Principal { role: Role::Viewer, organisation: "fund".parse().ok(), ..Principal::admin("k") }
 }
 
-fn shared(project: &str, from: Option<&str>, to: Option<&str>) -> Shared {
+pub(super) fn shared(project: &str, from: Option<&str>, to: Option<&str>) -> Shared {
     let month = |text: Option<&str>| text.map(|text| text.parse::<Month>().unwrap());
     Shared {
+        share: ShareId::new(),
         project: project.parse().unwrap(),
         recipient: "fund".parse().unwrap(),
         months: MonthRange { from: month(from), to: month(to) },
+        detail: Detail::Full,
+        mask_key: MaskKey([0; 32]),
     }
 }
 
+/// The pseudonym of a customer, by its definition.
+fn pseudonym(key: MaskKey, customer: &str) -> String {
+    let mut keyed = Hmac::<Sha256>::new_from_slice(&key.0).unwrap();
+    keyed.update(format!("cus_{customer}").as_bytes());
+    format!("cus_{}", hex::encode(&keyed.finalize().into_bytes()[..16]))
+}
+
 /// What the fund sees of a lake where zola is its own: all that is shared with it besides.
-fn scope_of(lake: &Lake, shares: &[Shared]) -> Scope {
+pub(super) fn scope_of(lake: &Lake, shares: &[Shared]) -> Scope {
     let owners = lake.projects.iter().map(|project| ProjectOwner {
         project: project.slug.clone(),
         organisation: if project.slug.as_str() == "zola" { "fund" } else { "main" }.parse().unwrap(),
@@ -82,10 +94,13 @@ async fn a_query_opens_the_files_of_the_shared_months_and_an_answer_is_another_w
 fn any_share() -> impl Strategy<Value = Shared> {
     let month = || prop::option::of(prop::sample::select(vec!["2024-02", "2024-03", "2024-04", "2024-05", "2024-06"]));
     let project = prop::sample::select(vec!["kitobo", "cairo", "zola"]);
-    (project, month(), month(), prop::bool::weighted(0.8)).prop_map(|(project, from, to, ours)| {
-        let recipient = if ours { "fund" } else { "rival" }.parse().unwrap();
-        Shared { recipient, ..shared(project, from, to) }
-    })
+    let detail = prop::sample::select(vec![Detail::Full, Detail::Masked]);
+    (project, month(), month(), prop::bool::weighted(0.8), detail, any::<u8>()).prop_map(
+        |(project, from, to, ours, detail, key)| {
+            let recipient = if ours { "fund" } else { "rival" }.parse().unwrap();
+            Shared { recipient, detail, mask_key: MaskKey([key; 32]), ..shared(project, from, to) }
+        },
+    )
 }
 
 fn any_payment_of_any_upload() -> impl Strategy<Value = Payment> {
@@ -114,7 +129,14 @@ proptest! {
                         && bound(share.months.to).is_none_or(|to| at <= to)
                 })
             };
-            let mut alone = Lake::of(&payments.iter().filter(within).cloned().collect::<Vec<_>>()).await;
+            let seen = |payment: &Payment| {
+                let month = payment.paid_at[..7].parse().unwrap();
+                let sight = scope.sight(&payment.project.parse().unwrap(), month).unwrap();
+                let masked = sight.mask_key.filter(|_| sight.detail == Detail::Masked);
+                let customer = masked.map(|key| &*pseudonym(key, payment.customer).leak());
+                Payment { customer: customer.unwrap_or(payment.customer), ..payment.clone() }
+            };
+            let mut alone = Lake::of(&payments.iter().filter(within).map(seen).collect::<Vec<_>>()).await;
             alone.projects = lake.projects.iter().filter(|project| scope.contains(&project.slug)).cloned().collect();
             for (metric, pairs) in questions {
                 let takes = |(name, value): &(&str, &str)| match *name {
