@@ -5,6 +5,7 @@
 mod audit;
 mod ingest;
 mod queries;
+mod rights;
 mod set;
 
-criterion::criterion_main!(audit::benches, ingest::benches, queries::benches);
+criterion::criterion_main!(audit::benches, ingest::benches, queries::benches, rights::benches);

@@ -10,10 +10,11 @@ use std::{
 use bytes::Bytes;
 use futures::stream;
 use wattlake::{
-    access::{Principal, Scope},
-    catalog::{NewProject, OnError, Project, ProjectText},
-    config::Sources,
+    access::{Principal, Role, Scope},
+    catalog::{KeyTerms, NewProject, OnError, Project, ProjectText},
+    config::{Config, Sources},
     http::AppState,
+    ids::OrganisationSlug,
     ingest::{Outcome, UploadRequest},
     payments::definition,
     server::Server,
@@ -41,19 +42,44 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// With as many projects, and no payments. It lies beside the set: the system's temporary folder may be memory.
+    /// With as many projects, and no payments.
     pub async fn empty(projects: usize) -> Self {
-        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-data");
-        let folder = tempfile::tempdir_in(beside).unwrap();
-        let mut config = Sources::default().load().unwrap().config;
-        config.data_dir = folder.path().to_owned();
-        "127.0.0.1:0".clone_into(&mut config.listen);
-        let state = Server::start(config).await.unwrap().state;
-        let mut lake = Self { state, projects: Vec::new(), _folder: folder };
+        let (mut lake, _) = Self::served(|_| {}).await;
         for number in 1..=projects {
             lake.projects.push(lake.state.catalog.create_project(project(number)).await.unwrap());
         }
         lake
+    }
+
+    /// Without a project, and the server of it, to be run or not. It lies beside the set: the system's temporary folder may be
+    /// memory.
+    pub async fn served(change: impl FnOnce(&mut Config)) -> (Self, Server) {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-data");
+        fs::create_dir_all(&beside).unwrap();
+        let folder = tempfile::tempdir_in(beside).unwrap();
+        let mut config = Sources::default().load().unwrap().config;
+        config.data_dir = folder.path().to_owned();
+        change(&mut config);
+        "127.0.0.1:0".clone_into(&mut config.listen);
+        let server = Server::start(config).await.unwrap();
+        (Self { state: server.state.clone(), projects: Vec::new(), _folder: folder }, server)
+    }
+
+    /// One more project, of an organisation of its own, which is called `o` and the project's slug; and a key of a viewer of it.
+    pub async fn add_tenant(&mut self) -> String {
+        let mut new = project(self.projects.len() + 1);
+        let organisation: OrganisationSlug = format!("o{}", new.slug).parse().unwrap();
+        let catalog = &self.state.catalog;
+        catalog.create_organisation(organisation.clone(), "Bench".to_owned()).await.unwrap();
+        new.organisation = Some(organisation.clone());
+        self.projects.push(catalog.create_project(new).await.unwrap());
+        self.key_of(organisation).await
+    }
+
+    /// A key of a viewer.
+    pub async fn key_of(&self, organisation: OrganisationSlug) -> String {
+        let terms = KeyTerms { role: Role::Viewer, organisation: Some(organisation), ..KeyTerms::of_admin("bench") };
+        self.state.catalog.create_key(terms).await.unwrap().secret
     }
 
     /// With the whole set.

@@ -5,4 +5,4 @@ mod recorder;
 mod trail;
 
 pub use recorder::{Recorder, RecorderError, Room};
-pub use trail::{Learned, Trail, note};
+pub use trail::{Learned, Trail, note, trail};

@@ -1,11 +1,14 @@
 //! What is learned of a request, or of a command, while it is worked on: noted where it is learned, and read when its entry
 //! is written.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use serde_json::Value;
 
-use crate::ids::ProjectSlug;
+use crate::ids::{ProjectSlug, ShareId};
 
 tokio::task_local! {
     static TRAIL: Trail;
@@ -21,7 +24,8 @@ pub struct Learned {
     /// What it is done to, or with.
     pub object: Option<String>,
     pub projects: Vec<ProjectSlug>,
-    pub share: Option<String>,
+    /// The shares that it rests on, each with its project.
+    pub shares: BTreeMap<ShareId, ProjectSlug>,
     pub parameters: Option<Value>,
     pub rows: Option<u64>,
     pub lake_version: Option<u64>,
@@ -43,9 +47,20 @@ impl Trail {
         self.lock().clone()
     }
 
+    /// Notes something of the request that this is of, where its task has gone on to the next.
+    pub fn note(&self, write: impl FnOnce(&mut Learned)) {
+        write(&mut self.lock());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Learned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place of what is noted of the request that this task works on, for what goes on after its answer has begun.
+#[must_use]
+pub fn trail() -> Trail {
+    TRAIL.try_with(Trail::clone).unwrap_or_default()
 }
 
 /// Notes something of the request that this task works on; nothing where it works on none.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
@@ -72,12 +72,13 @@ impl FromStr for AuditCursor {
     }
 }
 
-/// An entry, and the text of its set of projects.
+/// An entry, and the texts of its sets of projects and of shares.
 #[derive(sqlx::FromRow)]
 struct Listed {
     #[sqlx(flatten)]
     row: Row,
     projects: Option<String>,
+    shares: Option<String>,
 }
 
 impl Catalog {
@@ -89,6 +90,7 @@ impl Catalog {
             sqlx::query_as("SELECT seq, hash FROM audit_head").fetch_one(&mut *tx).await.map_err(failed())?;
         let mut scopes: BTreeMap<String, (i64, Vec<u8>)> = BTreeMap::new();
         let mut rows = Vec::with_capacity(entries.len());
+        let mut shares = BTreeMap::new();
         for entry in entries {
             let scope = match entry.projects_text() {
                 None => None,
@@ -103,7 +105,17 @@ impl Catalog {
             let mut row = Row::of(entry, seq, scope.as_ref().map(|(id, _)| *id));
             hash = row.hash_after(&hash, scope.as_ref().map(|(_, sha256)| sha256.as_slice())).to_vec();
             row.hash.clone_from(&hash);
+            if let (Some(sha256), Some(text)) = (&row.share, entry.shares_text()) {
+                shares.insert(sha256.clone(), text);
+            }
             rows.push(row.to_json());
+        }
+        if !shares.is_empty() {
+            sqlx::query("INSERT OR IGNORE INTO audit_share_sets SELECT key, value FROM json_each(?)")
+                .bind(json!(shares).to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
         }
         sqlx::query(
             "INSERT INTO audit_entries (seq, at, actor, key_prefix, organisation, action, object, share, scope, parameters,
@@ -135,7 +147,8 @@ impl Catalog {
     ) -> Result<Page<AuditRecord>, CatalogError> {
         let limit = limit.min(MAX_PAGE);
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT entry.*, (SELECT projects FROM audit_scopes WHERE id = entry.scope) AS projects FROM ",
+            "SELECT entry.*, (SELECT projects FROM audit_scopes WHERE id = entry.scope) AS projects,
+                 (SELECT shares FROM audit_share_sets WHERE sha256 = entry.share) AS shares FROM ",
         );
         match &filter.projects {
             None => {
@@ -162,7 +175,9 @@ impl Catalog {
         let rows: Vec<Listed> =
             query.build_query_as().fetch_all(&self.pool).await.map_err(sql("read the audit log"))?;
         let view = filter.view.as_ref();
-        let records = rows.into_iter().map(|listed| AuditRecord::of(listed.row, listed.projects.as_deref(), view));
+        let record =
+            |Listed { row, projects, shares }| AuditRecord::of(row, projects.as_deref(), shares.as_deref(), view);
+        let records = rows.into_iter().map(record);
         Ok(Page::of(records.collect::<Result<Vec<_>, _>>()?, limit))
     }
 
@@ -214,7 +229,7 @@ impl Catalog {
         Ok(removed)
     }
 
-    /// Removes sets of projects that no entry has any more.
+    /// Removes sets of projects and of shares that no entry has any more.
     async fn forget_audit_scopes(&self) -> Result<(), CatalogError> {
         let failed = || sql("cut the audit log");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
@@ -223,6 +238,8 @@ impl Catalog {
                  (SELECT 1 FROM audit_entries AS entry WHERE entry.scope = audit_scope_projects.scope)",
             "DELETE FROM audit_scopes WHERE NOT EXISTS
                  (SELECT 1 FROM audit_entries AS entry WHERE entry.scope = audit_scopes.id)",
+            "DELETE FROM audit_share_sets WHERE NOT EXISTS
+                 (SELECT 1 FROM audit_entries AS entry WHERE entry.share = audit_share_sets.sha256)",
         ] {
             sqlx::query(statement).execute(&mut *tx).await.map_err(failed())?;
         }
@@ -292,11 +309,13 @@ async fn scope_of(tx: &mut Transaction<'_, Sqlite>, text: &str) -> Result<(i64, 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
     use sqlx::AssertSqlSafe;
 
     use super::*;
-    use crate::catalog::{AuditActor, AuditOutcome, from_micros};
+    use crate::{
+        catalog::{AuditActor, AuditOutcome, from_micros},
+        ids::ShareId,
+    };
 
     const HOUR: i64 = 3_600_000_000;
 
@@ -319,13 +338,17 @@ mod tests {
         }
     }
 
+    fn share(digit: &str) -> ShareId {
+        format!("shr_{}", digit.repeat(32)).parse().unwrap()
+    }
+
     /// An entry in which nothing is missing.
     fn full() -> AuditEntry {
         AuditEntry {
             at: from_micros(1_716_710_400_000_001),
             actor: AuditActor::Key { prefix: "22222222".to_owned(), organisation: Some("acme".to_owned()) },
             object: Some("revenue_per_site".to_owned()),
-            share: Some("shr_1".to_owned()),
+            shares: BTreeMap::from([(share("1"), "a".parse().unwrap()), (share("2"), "b".parse().unwrap())]),
             parameters: Some(json!({"site": ["Café", "it's \"B\"\\"], "limit": "5"})),
             address: Some("2001:db8::1".parse().unwrap()),
             rows: Some(7),
@@ -371,23 +394,31 @@ mod tests {
         let shown =
             (record.outcome.as_str(), record.status, record.rows, record.lake_version, record.address.as_deref());
         assert_eq!(shown, ("answered", Some(200), Some(7), Some(9), Some("2001:db8::1")));
-        assert_eq!((record.object.as_deref(), record.share.as_deref()), (Some("revenue_per_site"), Some("shr_1")));
+        assert_eq!(
+            (record.object.as_deref(), &record.shares),
+            (Some("revenue_per_site"), &vec![share("1"), share("2")])
+        );
         let bare = &page.items[1];
         assert_eq!((bare.seq, bare.projects.len(), &bare.parameters, bare.rows), (2, 0, &None, None));
     }
 
     #[tokio::test]
-    async fn a_hash_is_that_of_the_documented_text() {
-        let (_folder, catalog) = catalog().await;
-        catalog.append_audit(&[full()]).await.unwrap();
-        let projects = hex::encode(Sha256::digest(r#"["a","b"]"#));
-        let parameters = r#"{\"site\":[\"Café\",\"it's \\\"B\\\"\\\\\"],\"limit\":\"5\"}"#;
-        let text = format!(
-            r#"["{}",1,1716710400000001,"key","22222222","acme","metric.read","revenue_per_site","shr_1","{projects}","{parameters}","answered",200,"2001:db8::1",7,9,"abc"]"#,
-            "0".repeat(64),
-        );
-        let check = catalog.check_audit().await.unwrap();
-        assert_eq!((check.entries, check.last, check.broken), (1, (1, hex::encode(Sha256::digest(text))), None));
+    async fn a_hash_is_that_of_the_documented_text_and_as_before_where_nothing_is_shared() {
+        let shares = format!(r#"{{"shr_{}":"a","shr_{}":"b"}}"#, "1".repeat(32), "2".repeat(32));
+        let shares = format!("\"{}\"", hex::encode(Sha256::digest(shares)));
+        let own = AuditEntry { shares: BTreeMap::new(), ..full() };
+        for (entry, shares) in [(full(), shares.as_str()), (own, "null")] {
+            let (_folder, catalog) = catalog().await;
+            catalog.append_audit(&[entry]).await.unwrap();
+            let projects = hex::encode(Sha256::digest(r#"["a","b"]"#));
+            let parameters = r#"{\"site\":[\"Café\",\"it's \\\"B\\\"\\\\\"],\"limit\":\"5\"}"#;
+            let text = format!(
+                r#"["{}",1,1716710400000001,"key","22222222","acme","metric.read","revenue_per_site",{shares},"{projects}","{parameters}","answered",200,"2001:db8::1",7,9,"abc"]"#,
+                "0".repeat(64),
+            );
+            let check = catalog.check_audit().await.unwrap();
+            assert_eq!((check.entries, check.last, check.broken), (1, (1, hex::encode(Sha256::digest(text))), None));
+        }
     }
 
     #[tokio::test]
@@ -467,6 +498,7 @@ mod tests {
         assert_eq!((own.key.as_deref(), own.organisation.as_deref()), (Some("22222222"), Some("acme")));
         assert_eq!(mixed.projects.iter().map(ProjectSlug::as_str).collect::<Vec<_>>(), ["a"]);
         assert_eq!((mixed.project_count, &mixed.parameters, mixed.rows), (1, &None, None));
+        assert_eq!((&mixed.shares, mixed.share_count), (&vec![share("1")], 1), "by which others see others is theirs");
         assert_eq!((&own.address, &mixed.address), (&None, &None), "where others sit is theirs");
         assert!(seen_by("acme").await[0].address.is_some());
         let of_acme = AuditFilter { organisation: Some("acme".to_owned()), ..AuditFilter::default() };
@@ -489,6 +521,8 @@ mod tests {
             "DELETE FROM audit_anchor",
             "UPDATE audit_scopes SET projects = '[]'",
             "DELETE FROM audit_scopes",
+            "UPDATE audit_share_sets SET shares = '{}'",
+            "DELETE FROM audit_share_sets",
         ] {
             assert!(run(&catalog, statement).await.is_err(), "{statement}");
         }
@@ -505,7 +539,7 @@ mod tests {
             "organisation = NULL",
             "action = 'project.list'",
             "object = NULL",
-            "share = 'shr_2'",
+            "share = NULL",
             "scope = NULL",
             "parameters = '{}'",
             "outcome = 'abandoned', status = NULL",
@@ -542,6 +576,8 @@ mod tests {
             ),
             ("UPDATE audit_scopes SET projects = '[\"a\"]'", 1),
             ("DELETE FROM audit_scope_projects WHERE project = 'b'", 1),
+            ("UPDATE audit_share_sets SET shares = '{}'", 1),
+            ("DELETE FROM audit_share_sets", 1),
             ("UPDATE audit_head SET hash = zeroblob(32)", 6),
             ("UPDATE audit_head SET seq = 5, hash = (SELECT hash FROM audit_entries WHERE seq = 5)", 6),
             ("UPDATE audit_anchor SET hash = randomblob(32)", 1),
@@ -565,7 +601,8 @@ mod tests {
         let entries: Vec<AuditEntry> = (0..50).map(|hour| entry(hour, "aaaaaaaa", "metric.read", &["old"])).collect();
         catalog.append_audit(&entries).await.unwrap();
         // A clock that was put back: it stays with what stands before it.
-        catalog.append_audit(&[entry(3, "aaaaaaaa", "metric.read", &["new"])]).await.unwrap();
+        let shares = full().shares;
+        catalog.append_audit(&[AuditEntry { shares, ..entry(3, "aaaaaaaa", "metric.read", &["new"]) }]).await.unwrap();
         assert_eq!(catalog.cut_audit(from_micros(0)).await.unwrap(), 0);
         assert_eq!(catalog.cut_audit(from_micros(24 * HOUR)).await.unwrap(), 24);
         let check = catalog.check_audit().await.unwrap();
@@ -573,8 +610,9 @@ mod tests {
         assert_eq!(all(&catalog, &AuditFilter::default()).await.len(), 27);
         assert_eq!(catalog.cut_audit(from_micros(24 * HOUR)).await.unwrap(), 0);
         assert_eq!(catalog.cut_audit(from_micros(100 * HOUR)).await.unwrap(), 27);
-        let sets: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_scopes").fetch_one(&catalog.pool).await.unwrap();
-        assert_eq!(sets, 0, "sets of projects that nobody needs are gone");
+        let sets = "SELECT (SELECT count(*) FROM audit_scopes) + (SELECT count(*) FROM audit_share_sets)";
+        let sets: i64 = sqlx::query_scalar(sets).fetch_one(&catalog.pool).await.unwrap();
+        assert_eq!(sets, 0, "sets of projects and of shares that nobody needs are gone");
         catalog.append_audit(&[full()]).await.unwrap();
         let check = catalog.check_audit().await.unwrap();
         assert_eq!((check.entries, check.last.0, check.broken), (1, 52, None));

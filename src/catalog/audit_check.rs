@@ -1,6 +1,6 @@
 //! Whether the audit log is as it was written: every entry's hash is made again from its fields and the hash before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -33,6 +33,8 @@ struct Walk {
     seq: i64,
     hash: Vec<u8>,
     scopes: HashMap<i64, Option<Vec<u8>>>,
+    /// The hashes of the sets of shares that hold.
+    share_sets: HashSet<String>,
 }
 
 impl Catalog {
@@ -40,7 +42,7 @@ impl Catalog {
     /// meanwhile are no fault.
     pub async fn check_audit(&self) -> Result<AuditCheck, CatalogError> {
         let (seq, hash) = self.audit_end("SELECT seq, hash FROM audit_anchor").await?;
-        let mut walk = Walk { entries: 0, seq, hash, scopes: HashMap::new() };
+        let mut walk = Walk { entries: 0, seq, hash, scopes: HashMap::new(), share_sets: HashSet::new() };
         let broken = loop {
             // Before the entries, because entries may be written between, and no entry is older than the head.
             let (head, head_hash) = self.audit_end("SELECT seq, hash FROM audit_head").await?;
@@ -94,7 +96,11 @@ impl Catalog {
                 None => None,
                 Some(scope) => self.scope_sha256(&mut walk.scopes, scope).await?,
             };
-            if row.hash_after(&walk.hash, projects.as_deref())[..] != row.hash[..] {
+            let shares_hold = match &row.share {
+                None => true,
+                Some(sha256) => self.share_set_holds(&mut walk.share_sets, sha256).await?,
+            };
+            if !shares_hold || row.hash_after(&walk.hash, projects.as_deref())[..] != row.hash[..] {
                 return Ok(Some((row.seq, ALTERED)));
             }
             walk.entries += 1;
@@ -123,6 +129,26 @@ impl Catalog {
         }
         known.insert(scope, sha256.clone());
         Ok(sha256)
+    }
+
+    /// Whether a set of shares is there, and has the hash by which entries name it.
+    async fn share_set_holds(&self, known: &mut HashSet<String>, sha256: &str) -> Result<bool, CatalogError> {
+        if known.contains(sha256) {
+            return Ok(true);
+        }
+        let text: Option<String> = sqlx::query_scalar("SELECT shares FROM audit_share_sets WHERE sha256 = ?")
+            .bind(sha256)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read the audit log"))?;
+        let holds = text.is_some_and(|text| hex::encode(Sha256::digest(text)) == sha256);
+        if known.len() >= MAX_REMEMBERED {
+            known.clear();
+        }
+        if holds {
+            known.insert(sha256.to_owned());
+        }
+        Ok(holds)
     }
 
     /// An entry behind the end, which nothing was written behind since.

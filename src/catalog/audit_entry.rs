@@ -1,7 +1,7 @@
 //! An entry of the audit log: who did what, from where, and what came of it; as it is written, as it is shown, and the hash
 //! that chains it to the entry before.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -13,14 +13,14 @@ use super::{
     AuditView, CatalogError, from_micros,
     sealed::{to_i64, to_u64},
 };
-use crate::ids::ProjectSlug;
+use crate::ids::{ProjectSlug, ShareId};
 
 /// Characters of one text of an entry at most; what is longer is cut.
 const MAX_TEXT: usize = 200;
 /// Bytes of an entry's parameters at most.
 const MAX_PARAMETERS: usize = 16 << 10;
-/// Projects of an entry that are shown at most.
-const MAX_PROJECTS: usize = 100;
+/// Projects, and shares, of an entry that are shown at most.
+const MAX_SHOWN: usize = 100;
 
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub struct AuditEntry {
     pub object: Option<String>,
     /// The projects that it concerns.
     pub projects: Vec<ProjectSlug>,
-    /// The share that made it possible.
-    pub share: Option<String>,
+    /// The shares that made it possible, each with its project.
+    pub shares: BTreeMap<ShareId, ProjectSlug>,
     /// What was asked for.
     pub parameters: Option<Value>,
     pub outcome: AuditOutcome,
@@ -82,7 +82,7 @@ impl AuditEntry {
             action: action.into(),
             object: None,
             projects: Vec::new(),
-            share: None,
+            shares: BTreeMap::new(),
             parameters: None,
             outcome,
             address: None,
@@ -99,6 +99,11 @@ impl AuditEntry {
         slugs.dedup();
         (!slugs.is_empty()).then(|| Value::from(slugs).to_string())
     }
+
+    /// Its shares as a JSON object, in the order of their ids; `None` where there are none.
+    pub(super) fn shares_text(&self) -> Option<String> {
+        (!self.shares.is_empty()).then(|| json!(self.shares).to_string())
+    }
 }
 
 /// The columns of an entry.
@@ -111,7 +116,8 @@ pub(super) struct Row {
     organisation: Option<String>,
     action: String,
     object: Option<String>,
-    share: Option<String>,
+    /// The SHA-256 of the text of its shares, in hexadecimal.
+    pub(super) share: Option<String>,
     pub(super) scope: Option<i64>,
     parameters: Option<String>,
     outcome: String,
@@ -146,7 +152,7 @@ impl Row {
             organisation,
             action: cut(&entry.action),
             object: entry.object.as_deref().map(cut),
-            share: entry.share.as_deref().map(cut),
+            share: entry.shares_text().map(|text| hex::encode(Sha256::digest(text))),
             scope,
             parameters: entry.parameters.as_ref().map(parameters_text),
             outcome: outcome.to_owned(),
@@ -160,7 +166,7 @@ impl Row {
     }
 
     /// The hash that an entry has behind one with the hash `previous`: the SHA-256 of a JSON array of that hash and of all of
-    /// the entry's fields, without spaces. The projects are in it by the SHA-256 of their own text.
+    /// the entry's fields, without spaces. The projects and the shares are in it by the SHA-256 of their own texts.
     pub(super) fn hash_after(&self, previous: &[u8], projects_sha256: Option<&[u8]>) -> [u8; 32] {
         let fields = json!([
             hex::encode(previous),
@@ -247,9 +253,10 @@ pub struct AuditRecord {
     pub projects: Vec<ProjectSlug>,
     /// How many these are.
     pub project_count: usize,
-    /// The share that it went by.
-    #[schema(required)]
-    pub share: Option<String>,
+    /// The shares that it went by, as far as the reader may see their projects, the first 100 of them.
+    pub shares: Vec<ShareId>,
+    /// How many these are.
+    pub share_count: usize,
     /// What was asked for; null for an organisation that sees an entry for one of its projects, where it is about others' too.
     #[schema(value_type = Option<Object>, required)]
     pub parameters: Option<Value>,
@@ -275,20 +282,33 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// `projects` is the text of the entry's set of projects.
-    pub(super) fn of(row: Row, projects: Option<&str>, view: Option<&AuditView>) -> Result<Self, CatalogError> {
+    /// `projects` and `shares` are the texts of the entry's sets of projects and of shares.
+    pub(super) fn of(
+        row: Row,
+        projects: Option<&str>,
+        shares: Option<&str>,
+        view: Option<&AuditView>,
+    ) -> Result<Self, CatalogError> {
         let unreadable = |what, value: &str| CatalogError::Unreadable { what, value: value.to_owned() };
         let mut slugs: Vec<ProjectSlug> = match projects {
             Some(text) => serde_json::from_str(text).map_err(|_| unreadable("projects of an entry", text))?,
             None => Vec::new(),
         };
         let all = slugs.len();
-        slugs.retain(|slug| view.is_none_or(|view| view.projects.contains(slug)));
+        let is_seen = |project: &ProjectSlug| view.is_none_or(|view| view.projects.contains(project));
+        slugs.retain(is_seen);
         let project_count = slugs.len();
         // Parameters and rows are those of all projects.
         let is_whole = project_count == all;
         let is_own = view.is_none_or(|view| row.organisation.as_deref() == Some(&view.organisation));
-        slugs.truncate(MAX_PROJECTS);
+        slugs.truncate(MAX_SHOWN);
+        let shares: BTreeMap<ShareId, ProjectSlug> = match shares {
+            Some(text) => serde_json::from_str(text).map_err(|_| unreadable("shares of an entry", text))?,
+            None => BTreeMap::new(),
+        };
+        let mut shares: Vec<ShareId> = shares.into_iter().filter(|(_, of)| is_seen(of)).map(|(id, _)| id).collect();
+        let share_count = shares.len();
+        shares.truncate(MAX_SHOWN);
         let parameters =
             row.parameters.as_deref().filter(|_| is_whole).map(|text| {
                 serde_json::from_str::<Value>(text).map_err(|_| unreadable("parameters of an entry", text))
@@ -306,7 +326,8 @@ impl AuditRecord {
             object: row.object,
             projects: slugs,
             project_count,
-            share: row.share,
+            shares,
+            share_count,
             parameters: parameters.transpose()?,
             outcome: row.outcome,
             status: status.transpose()?,

@@ -52,6 +52,28 @@ pub struct ApiKey {
     pub replaced_by: Option<String>,
 }
 
+/// What a presented key proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Who calls.
+    Holds(Principal),
+    /// That its holder had a key, which was revoked or has expired.
+    Ended { prefix: String, organisation: Option<OrganisationSlug>, how: &'static str },
+    /// Nothing: it is malformed, unknown or wrong.
+    Nothing,
+}
+
+impl Proof {
+    /// Who calls, where that is proved.
+    #[must_use]
+    pub fn principal(self) -> Option<Principal> {
+        match self {
+            Self::Holds(principal) => Some(principal),
+            Self::Ended { .. } | Self::Nothing => None,
+        }
+    }
+}
+
 /// A key that was just made. `secret` is the whole text to send, and is never to be had again.
 pub struct NewKey {
     pub key: ApiKey,
@@ -141,21 +163,24 @@ impl Catalog {
         Ok(made)
     }
 
-    /// Who a presented key is, or `None` where it is malformed, unknown, wrong, revoked or expired: a caller cannot tell which.
+    /// What a presented key proves. A caller that is refused is not to learn why.
     ///
     /// Reads the catalogue every time, so that a key that another process revoked fails from the next request on.
-    pub async fn verify_key(&self, presented: &str) -> Result<Option<Principal>, CatalogError> {
+    pub async fn verify_key(&self, presented: &str) -> Result<Proof, CatalogError> {
         let Some(prefix) = prefix_of(presented) else {
-            return Ok(None);
+            return Ok(Proof::Nothing);
         };
         let Some(row) = self.key_row(prefix).await? else {
-            return Ok(None);
+            return Ok(Proof::Nothing);
         };
         let right: bool = Sha256::digest(presented).as_slice().ct_eq(&row.key_sha256).into();
         let key = ApiKey::try_from(row)?;
         let now = now();
-        if !right || key.ended(now).is_some() {
-            return Ok(None);
+        if !right {
+            return Ok(Proof::Nothing);
+        }
+        if let Some(how) = key.ended(now) {
+            return Ok(Proof::Ended { prefix: key.prefix, organisation: key.organisation, how });
         }
         let stale = now.timestamp_micros() - USE_RESOLUTION_MICROS;
         if key.last_used_at.is_none_or(|used| used.timestamp_micros() < stale) {
@@ -165,7 +190,8 @@ impl Catalog {
             Role::Uploader if key.rotated_from.is_some() => self.earlier_keys(&key.prefix).await?,
             _ => Vec::new(),
         };
-        Ok(Some(Principal { key_prefix: key.prefix, role: key.role, organisation: key.organisation, earlier_keys }))
+        let ApiKey { prefix: key_prefix, role, organisation, .. } = key;
+        Ok(Proof::Holds(Principal { key_prefix, role, organisation, earlier_keys }))
     }
 
     /// Whether a key that held when a request began still does.
@@ -330,12 +356,12 @@ mod tests {
         let (_folder, catalog) = catalog().await;
         let NewKey { key, secret } = catalog.create_key(KeyTerms::of_admin("ops")).await.unwrap();
         assert_eq!(secret.len(), "wl_".len() + 8 + 1 + 64);
-        assert_eq!(catalog.verify_key(&secret).await.unwrap(), Some(Principal::admin(&key.prefix)));
+        assert_eq!(catalog.verify_key(&secret).await.unwrap(), Proof::Holds(Principal::admin(&key.prefix)));
 
         let other = if secret.ends_with('0') { "1" } else { "0" };
         let changed = format!("{}{other}", &secret[..secret.len() - 1]);
         for wrong in [changed.as_str(), "", "wl_", &secret[..20], "wl_aaaaaaaa_", &format!("{secret}0")] {
-            assert_eq!(catalog.verify_key(wrong).await.unwrap(), None, "{wrong}");
+            assert_eq!(catalog.verify_key(wrong).await.unwrap(), Proof::Nothing, "{wrong}");
         }
     }
 
@@ -343,10 +369,16 @@ mod tests {
     async fn a_key_revoked_by_another_process_fails_at_once() {
         let (folder, catalog) = catalog().await;
         let NewKey { key, secret } = catalog.create_key(KeyTerms::of_admin("ops")).await.unwrap();
-        assert!(catalog.verify_key(&secret).await.unwrap().is_some());
+        assert!(catalog.verify_key(&secret).await.unwrap().principal().is_some());
         let other = Catalog::open(folder.path()).await.unwrap();
         other.revoke_key(&key.prefix).await.unwrap();
-        assert_eq!(catalog.verify_key(&secret).await.unwrap(), None);
+        let proved = |how| Proof::Ended { prefix: key.prefix.clone(), organisation: None, how };
+        assert_eq!(catalog.verify_key(&secret).await.unwrap(), proved("revoked"));
+        assert_eq!(
+            catalog.verify_key(&secret.replace(['0', '1'], "2")).await.unwrap(),
+            Proof::Nothing,
+            "who only knows the prefix"
+        );
         assert!(!catalog.key_holds(&key.prefix).await.unwrap());
         let error = catalog.revoke_key("aaaaaaaa").await.unwrap_err();
         assert!(matches!(error, CatalogError::KeyMissing(_)));
@@ -360,10 +392,10 @@ mod tests {
             catalog.create_key(terms).await.unwrap()
         };
         let later = made(now() + TimeDelta::hours(1)).await;
-        let viewer = catalog.verify_key(&later.secret).await.unwrap().unwrap();
+        let viewer = catalog.verify_key(&later.secret).await.unwrap().principal().unwrap();
         assert_eq!((viewer.role, viewer.organisation), (Role::Viewer, Some(OrganisationSlug::main())));
         let ended = made(now() - TimeDelta::microseconds(1)).await;
-        assert_eq!(catalog.verify_key(&ended.secret).await.unwrap(), None);
+        assert!(matches!(catalog.verify_key(&ended.secret).await.unwrap(), Proof::Ended { how: "expired", .. }));
         assert!(!catalog.key_holds(&ended.key.prefix).await.unwrap());
         let admin = KeyTerms { organisation: Some(OrganisationSlug::main()), ..KeyTerms::of_admin("a") };
         assert!(matches!(catalog.create_key(admin).await, Err(CatalogError::AdminOfOrganisation)));
@@ -379,7 +411,7 @@ mod tests {
             let terms = KeyTerms { role: Role::Manager, organisation, ..KeyTerms::of_admin("m") };
             made.push(catalog.create_key(terms).await.unwrap());
         }
-        let manager = catalog.verify_key(&made[1].secret).await.unwrap().unwrap();
+        let manager = catalog.verify_key(&made[1].secret).await.unwrap().principal().unwrap();
         let prefixes = |page: &Page<ApiKey>| page.items.iter().map(|key| key.prefix.clone()).collect::<Vec<_>>();
         let first = catalog.keys_page(&manager, None, 2).await.unwrap();
         let rest = catalog.keys_page(&manager, first.items.last().map(|key| key.prefix.as_str()), 2).await.unwrap();

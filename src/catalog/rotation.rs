@@ -18,18 +18,15 @@ pub struct Rotation {
 }
 
 impl Catalog {
-    /// The longest time for which both keys of a rotation hold.
-    pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
-
     /// Makes a key that is as an earlier one in all but its secret, and lets that one end after `overlap`, which is cut at
-    /// [`Self::MAX_OVERLAP`], or when it would have ended anyway. The new one lives as long from now as the old one from
+    /// [`CatalogLimits::overlap`](super::CatalogLimits::overlap), or when it would have ended anyway. The new one lives as long from now as the old one from
     /// when it was made.
     ///
     /// # Errors
     /// [`CatalogError::KeyMissing`]; [`CatalogError::KeyEnded`] for a key that no longer holds or was rotated before.
     pub async fn rotate_key(&self, prefix: &str, overlap: Duration) -> Result<Rotation, CatalogError> {
         let failed = || sql("rotate a key");
-        let overlap = TimeDelta::from_std(overlap.min(Self::MAX_OVERLAP)).unwrap_or_default();
+        let overlap = TimeDelta::from_std(overlap.min(self.limits.overlap)).unwrap_or_default();
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let row: Option<Row> =
             sqlx::query_as(SELECT_ONE).bind(prefix).fetch_optional(&mut *tx).await.map_err(failed())?;
@@ -95,12 +92,15 @@ mod tests {
         assert_eq!(catalog.key(&first.key.prefix).await.unwrap().unwrap(), old);
         assert!(old.expires_at < expires_at && old.replaced_by == Some(new.key.prefix.clone()));
         for secret in [&first.secret, &new.secret] {
-            assert!(catalog.verify_key(secret).await.unwrap().is_some());
+            assert!(catalog.verify_key(secret).await.unwrap().principal().is_some());
         }
 
         let last = catalog.rotate_key(&new.key.prefix, Duration::ZERO).await.unwrap().new;
-        assert!(catalog.verify_key(&new.secret).await.unwrap().is_none(), "an overlap of nothing ends it at once");
-        assert!(catalog.verify_key(&last.secret).await.unwrap().is_some());
+        assert!(
+            catalog.verify_key(&new.secret).await.unwrap().principal().is_none(),
+            "an overlap of nothing ends it at once"
+        );
+        assert!(catalog.verify_key(&last.secret).await.unwrap().principal().is_some());
         for (prefix, told) in [(&first.key.prefix, "rotated already"), (&new.key.prefix, "expired")] {
             let error = catalog.rotate_key(prefix, Duration::ZERO).await.err().unwrap();
             assert!(matches!(error, CatalogError::KeyEnded { how, .. } if how == told), "{error}");
@@ -114,10 +114,10 @@ mod tests {
         let terms = KeyTerms { role: Role::Uploader, ..KeyTerms::of_admin("meter gateway") };
         let first = catalog.create_key(terms.clone()).await.unwrap();
         let another = catalog.create_key(terms).await.unwrap();
-        let second = catalog.rotate_key(&first.key.prefix, Catalog::MAX_OVERLAP).await.unwrap().new;
-        let third = catalog.rotate_key(&second.key.prefix, Catalog::MAX_OVERLAP).await.unwrap().new;
+        let second = catalog.rotate_key(&first.key.prefix, catalog.limits.overlap).await.unwrap().new;
+        let third = catalog.rotate_key(&second.key.prefix, catalog.limits.overlap).await.unwrap().new;
         let before = async |secret: &str| {
-            let mut keys = catalog.verify_key(secret).await.unwrap().unwrap().earlier_keys;
+            let mut keys = catalog.verify_key(secret).await.unwrap().principal().unwrap().earlier_keys;
             keys.sort();
             keys
         };

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::{Learned, Trail},
     catalog::{AuditActor, AuditCursor, AuditEntry, AuditFilter, AuditOutcome, AuditRecord, Catalog, MAX_PAGE},
-    ids::ProjectSlug,
+    ids::{ProjectSlug, ShareId},
 };
 
 /// Entries that a list has, unless it is said otherwise.
@@ -69,32 +69,41 @@ impl Action {
     }
 }
 
-const COLUMNS: [(&str, Align); 8] = [
+const COLUMNS: [(&str, Align); 9] = [
     ("SEQ", Align::Right),
     ("AT (UTC)", Align::Left),
     ("WHO", Align::Left),
     ("ACTION", Align::Left),
     ("OBJECT", Align::Left),
     ("PROJECTS", Align::Left),
+    ("SHARES", Align::Left),
     ("OUTCOME", Align::Left),
     ("ROWS", Align::Right),
 ];
 
 /// An entry under [`COLUMNS`].
 fn row(entry: &AuditRecord) -> Vec<String> {
-    let shown: Vec<&str> = entry.projects.iter().take(3).map(ProjectSlug::as_str).collect();
-    let further = entry.project_count - shown.len();
-    let further = if further > 0 { format!(" and {further} more") } else { String::new() };
     vec![
         entry.seq.to_string(),
         entry.at.to_rfc3339_opts(SecondsFormat::Millis, true),
         entry.key.clone().unwrap_or_else(|| entry.actor.clone()),
         entry.action.clone(),
         entry.object.clone().unwrap_or_else(|| "-".to_owned()),
-        format!("{}{further}", if shown.is_empty() { "-".to_owned() } else { shown.join(",") }),
+        first(entry.projects.iter().take(3).map(ProjectSlug::as_str), entry.project_count),
+        first(entry.shares.iter().take(1).map(ShareId::as_str), entry.share_count),
         entry.status.map_or_else(|| entry.outcome.clone(), |status| status.to_string()),
         entry.rows.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
     ]
+}
+
+/// The first of so many, and how many more there are.
+fn first<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = shown.collect();
+    match (shown.len(), count - shown.len()) {
+        (0, _) => "-".to_owned(),
+        (_, 0) => shown.join(","),
+        (_, further) => format!("{} and {further} more", shown.join(",")),
+    }
 }
 
 /// What a command is about to do: the action, and what it does it to where that is known.

@@ -48,7 +48,7 @@ pub(super) enum Action {
     Rotate {
         /// The eight letters after wl_.
         prefix: String,
-        /// How long the old key still holds: 0s to 30d.
+        /// How long the old key still holds: at most `keys.max_overlap_days`, 30 by default.
         #[arg(long, value_name = "TIME", default_value = "1d")]
         overlap: Span,
     },
@@ -125,8 +125,11 @@ impl Action {
                 if json { say_json(&key) } else { say(&format!("{} ({}) is revoked", key.prefix, key.name)) }
             }
             Self::Rotate { prefix, overlap: Span(overlap) } => {
-                if overlap > Catalog::MAX_OVERLAP {
-                    return Err(Failure::new(ErrorKind::Invalid, "--overlap is at most 30d"));
+                let most = catalog.limits().overlap;
+                if overlap > most {
+                    let days = most.as_secs() / (24 * 3600);
+                    let told = format!("--overlap is at most {days}d, says keys.max_overlap_days");
+                    return Err(Failure::new(ErrorKind::Invalid, &told));
                 }
                 let new = catalog.rotate_key(&prefix, overlap).await?.new;
                 note(|learned| learned.parameters = Some(json!({ "replaced_by": new.key.prefix })));

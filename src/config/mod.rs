@@ -9,6 +9,8 @@ mod sources;
 
 use std::{path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 pub use client::ClientConfig;
 pub use settings::{SETTINGS, Setting};
 pub use sources::{ConfigError, Effective, Sources, environment};
@@ -23,7 +25,10 @@ pub struct Config {
     pub http: HttpConfig,
     pub upload: UploadConfig,
     pub query: QueryConfig,
+    pub sql: SqlConfig,
     pub lake: LakeConfig,
+    pub keys: KeyConfig,
+    pub shares: ShareConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -108,10 +113,117 @@ pub struct QueryConfig {
     pub target_partitions: usize,
 }
 
+/// SQL that people write, and the processes that run it.
+#[derive(Clone, Debug, Default)]
+pub struct SqlConfig {
+    /// Queries at once, each in a process of its own.
+    pub concurrency: usize,
+    /// Of the queries at once, those of one organisation; 0 is half of them.
+    pub organisation_concurrency: usize,
+    /// Queries that wait for their turn.
+    pub queue: usize,
+    /// Of the queries that wait, those of one organisation.
+    pub organisation_queue: usize,
+    /// Processes that are started ahead.
+    pub workers: usize,
+    /// Of one process, beyond the program itself.
+    pub worker_memory_bytes: u64,
+    /// Seconds on a processor, of all threads of one process.
+    pub cpu: Duration,
+    /// From the request to the last byte of its answer that is taken.
+    pub timeout: Duration,
+    /// What one query may put on disk when memory does not do.
+    pub spill_bytes: u64,
+    /// The threads of one query.
+    pub target_partitions: usize,
+    /// The most rows of one answer.
+    pub max_rows: usize,
+    /// The most bytes of the rows of one answer, as Arrow holds them.
+    pub max_answer_bytes: usize,
+    /// The program that the processes are, where it is not this one. No setting: tests run the server in a program of their
+    /// own.
+    pub worker_program: Option<PathBuf>,
+    /// Of one statement, before anything is planned.
+    pub limits: SqlLimits,
+}
+
+/// What one statement of SQL may be, before anything is planned. Each is a setting: `sql.` and the name of the field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlLimits {
+    /// Of the text.
+    pub max_bytes: usize,
+    /// Words, numbers, texts and signs; blanks and comments do not count.
+    pub max_tokens: usize,
+    /// Brackets in one another.
+    pub max_nesting: usize,
+    /// Operators in one expression, with those of the expressions that it stands in.
+    pub max_chain: usize,
+    /// UNION, INTERSECT and EXCEPT in the statement.
+    pub max_set_operations: usize,
+    /// Of one list of columns or expressions: SELECT, GROUP BY, ORDER BY, arguments of a function.
+    pub max_items: usize,
+    /// Of one IN list, and the rows of VALUES.
+    pub max_in_list: usize,
+    /// Subqueries of expressions in one another: the engine's time doubles with each.
+    pub max_subqueries: usize,
+    /// In the statement, the commas of FROM among them.
+    pub max_joins: usize,
+    /// How often relations are read, those of a CTE as often as it is named.
+    pub max_scans: usize,
+    /// Of one GROUP BY, those of CUBE and ROLLUP among them.
+    pub max_grouping_sets: usize,
+    /// Placeholders with different names.
+    pub max_parameters: usize,
+    /// Of one pattern: a regular expression.
+    pub max_pattern_bytes: usize,
+    /// Of one text that a function makes.
+    pub max_text_bytes: usize,
+}
+
+impl SqlLimits {
+    /// Each limit by its setting.
+    #[must_use]
+    pub fn by_setting(&self) -> [(&'static str, usize); 14] {
+        [
+            ("sql.max_bytes", self.max_bytes),
+            ("sql.max_tokens", self.max_tokens),
+            ("sql.max_nesting", self.max_nesting),
+            ("sql.max_chain", self.max_chain),
+            ("sql.max_set_operations", self.max_set_operations),
+            ("sql.max_items", self.max_items),
+            ("sql.max_in_list", self.max_in_list),
+            ("sql.max_subqueries", self.max_subqueries),
+            ("sql.max_joins", self.max_joins),
+            ("sql.max_scans", self.max_scans),
+            ("sql.max_grouping_sets", self.max_grouping_sets),
+            ("sql.max_parameters", self.max_parameters),
+            ("sql.max_pattern_bytes", self.max_pattern_bytes),
+            ("sql.max_text_bytes", self.max_text_bytes),
+        ]
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct LakeConfig {
     /// How long files stay that the newest version no longer has.
     pub retention: Duration,
+}
+
+/// The limits of keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyConfig {
+    /// For how long both keys of a rotation hold at most.
+    pub max_overlap: Duration,
+}
+
+/// The limits of shares.
+#[derive(Clone, Debug, Default)]
+pub struct ShareConfig {
+    /// Of one project, those that are not revoked.
+    pub per_project: u32,
+    /// Of all projects, those that were revoked too.
+    pub per_server: u32,
+    pub max_note_chars: usize,
 }
 
 /// The audit log.
@@ -124,6 +236,8 @@ pub struct AuditConfig {
     pub flush: Duration,
     /// Entries that wait at most; then requests wait.
     pub buffer_entries: usize,
+    /// Between two recorded refusals of a key that has ended.
+    pub refusal_every: Duration,
 }
 
 #[derive(Clone, Debug, Default)]

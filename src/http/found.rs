@@ -80,7 +80,10 @@ async fn known_project(
 ) -> Result<(Scope, Project), Problem> {
     let scope = state.catalog.scope(principal, slice::from_ref(slug)).await?.ok_or_else(Problem::not_found)?;
     let project = state.catalog.project(slug).await?.ok_or_else(Problem::not_found)?;
-    note(|learned| learned.projects = vec![slug.clone()]);
+    note(|learned| {
+        learned.projects = vec![slug.clone()];
+        learned.shares = scope.shares();
+    });
     Ok((scope, project))
 }
 

@@ -19,12 +19,15 @@ use super::{
 use crate::{
     access::{Permission, Principal, Role},
     audit::note,
-    catalog::{ApiKey, Catalog, KeyTerms, checked_name},
+    catalog::{ApiKey, KeyTerms, checked_name},
     ids::OrganisationSlug,
 };
 
-/// How long both keys of a rotation hold where the request does not say.
+/// How long both keys of a rotation hold where the request does not say, as far as the settings let them.
 pub(super) const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
+
+/// Seconds beyond every setting of `keys.max_overlap_days`.
+const LONGEST_OVERLAP_S: u64 = 10_000 * 24 * 3600;
 
 /// What making a key can come to.
 struct Creation;
@@ -182,9 +185,17 @@ pub(super) async fn rotate_key(
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<RotatedKey>), Problem> {
     let mut fields = Fields::of(body);
-    let overlap = fields.number("overlap_s", 0..=Catalog::MAX_OVERLAP.as_secs());
+    let most = state.catalog.limits().overlap;
+    let overlap = fields.number("overlap_s", 0..=LONGEST_OVERLAP_S).map(Duration::from_secs);
+    if overlap.is_some_and(|overlap| overlap > most) {
+        let most = most.as_secs();
+        fields.fault(
+            "overlap_s",
+            format!("both keys of a rotation hold for {most} seconds at most, says keys.max_overlap_days"),
+        );
+    }
     fields.finish("invalid_key")?;
-    let overlap = overlap.map_or(DEFAULT_OVERLAP, Duration::from_secs);
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(most));
     let rotation = state.catalog.rotate_key(&found.key.prefix, overlap).await?;
     let (secret, key) = (rotation.new.secret, rotation.new.key);
     note(|learned| learned.parameters = Some(json!({ "replaced_by": key.prefix })));

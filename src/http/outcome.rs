@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::{
     Problem,
-    auth::{KeyInterrupts, unauthenticated},
+    auth::unauthenticated,
     invalid_parameter,
     receive::AfterFile,
+    rights::Lost,
     unreadable_body,
     uploads::{rejected_rows_link, upload_json},
     withdraw::no_uploads,
@@ -132,8 +133,8 @@ fn interrupted(source: &io::Error) -> Problem {
         None => {}
     }
     match inner.and_then(|inner| inner.downcast_ref()) {
-        Some(KeyInterrupts::Ended) => unauthenticated(),
-        Some(KeyInterrupts::Unknown(error)) => Problem::failure(error.kind(), "catalog", error),
+        Some(Lost::Key | Lost::Share) => unauthenticated(),
+        Some(Lost::Unknown(error)) => Problem::failure(error.kind(), "catalog", error),
         None => unreadable_body(source),
     }
 }

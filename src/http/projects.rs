@@ -105,6 +105,13 @@ pub(super) async fn list_projects(
     parameters.finish()?;
     let scope = reader.scope(&state.catalog, &[]).await?;
     let page = state.catalog.projects_page(&scope, page.after.as_ref(), page.limit).await?;
+    // Whose project is shared sees who read its record, and by what.
+    note(|learned| {
+        let read = |project: &ProjectSlug| page.items.iter().any(|item| item.slug == *project);
+        learned.shares = scope.shares();
+        learned.shares.retain(|_, project| read(project));
+        learned.projects = learned.shares.values().cloned().collect();
+    });
     let next = next_cursor(&page, |project| project.slug.clone());
     Ok(Json(ProjectList { projects: page.items, next_cursor: next }))
 }

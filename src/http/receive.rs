@@ -25,13 +25,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     AppState, Parameters, Problem, Uploader,
     answers::Received,
-    auth::while_key_holds,
     declared::Declared,
     idempotency::{self, IdempotencyHeader},
     invalid_parameter,
     outcome::answer,
     problem_types::{Raises, Refused},
     requests::{ContentEncoding, UploadForm, UploadQuery, UploadQueryOrForm},
+    rights::Rights,
     unreadable_body,
 };
 use crate::{
@@ -90,7 +90,7 @@ pub(super) async fn create_upload(
         refuse_too_large(&request, state.config.upload.max_bytes)?;
         let upload = read_request(&state, &sender, parameters, declared).await?;
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
-        return receive(&state, upload, body).await;
+        return receive(&state, &sender, upload, body).await;
     }
     let file_begun = Arc::new(AtomicBool::new(false));
     let (parts, body) = request.into_parts();
@@ -108,7 +108,7 @@ pub(super) async fn create_upload(
         // What the URL says counts for a form too: a parameter is never silently without effect.
         let fields = [parameters.rest(), fields.as_slice()].concat();
         let upload = read_request(state, sender, Parameters::of(fields), declared).await?;
-        receive(state, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
+        receive(state, sender, upload, stream::poll_fn(move |context| queue.poll_recv(context))).await.map(Some)
     };
     // When one of the two fails, the other one's answer would only say that it was stopped.
     let (form, answer) = tokio::join!(read_form(form, body, fields, chunks), upload);
@@ -365,13 +365,14 @@ impl std::str::FromStr for Flag {
 
 async fn receive(
     state: &AppState,
+    sender: &Sender,
     request: UploadRequest,
     body: impl Stream<Item = io::Result<Bytes>>,
 ) -> Result<Response, Problem> {
-    let (dry_run, key_prefix) = (request.dry_run, request.key_prefix.clone());
+    let dry_run = request.dry_run;
     note(|learned| learned.parameters = Some(json!({ "dataset_name": request.dataset_name, "dry_run": dry_run })));
-    let body = while_key_holds(&state.catalog, &key_prefix, body);
-    match state.ingest.upload(request, body).await? {
+    let rights = Rights::of(&state.catalog, sender.uploader.principal());
+    match state.ingest.upload(request, rights.body(body)).await? {
         Outcome::Replayed(first) => Ok(idempotency::replayed(answer(*first, dry_run))),
         outcome => answer(outcome, dry_run),
     }

@@ -5,22 +5,31 @@ use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use axum::{
+    body::Body,
     extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
-    http::{HeaderMap, Method, request::Parts},
+    http::{HeaderMap, Method, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use serde_json::{Map, Value};
+use futures::FutureExt;
+use serde_json::{Map, Value, json};
 
-use super::{AppState, Problem, allowance::TooEarly, middleware::RequestId};
+use super::{
+    AppState, Problem,
+    allowance::TooEarly,
+    body::{Counted, OnBodyEnd},
+    middleware::RequestId,
+};
 use crate::{
     access::Principal,
-    audit::{Learned, RecorderError, Room, Trail},
+    audit::{Learned, RecorderError, Room, Trail, note},
     catalog::{AuditActor, AuditEntry, AuditOutcome},
+    ids::OrganisationSlug,
 };
 
 /// The address at the other end of a request's connection.
@@ -70,6 +79,9 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
     (Method::GET, "/v1/uploads/{id}/rejected.csv", "upload.rejected.read", Soon),
     (Method::GET, "/v1/metrics", "metric.list", Soon),
     (Method::GET, "/v1/metrics/{name}", "metric.read", Soon),
+    (Method::GET, "/v1/sql", "sql.run", Soon),
+    (Method::POST, "/v1/sql", "sql.run", Soon),
+    (Method::GET, "/v1/sql/schema", "sql.schema.read", Soon),
     (Method::GET, "/v1/audit", "audit.read", Soon),
 ];
 
@@ -129,17 +141,41 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     }));
     parts.extensions.insert(record.clone());
     let unanswered = Unanswered(record.clone());
-    let response = record.0.trail.follow(next.run(Request::from_parts(parts, body))).await;
+    let mut response = record.0.trail.follow(next.run(Request::from_parts(parts, body))).await;
+    if response.extensions_mut().remove::<RecordedAtEnd>().is_some() {
+        let end = EntryAtEnd { unanswered, status: response.status().as_u16() };
+        return response.map(|body| Body::new(Counted::new(body, end)));
+    }
     let Some((room, entry)) = unanswered.0.end(AuditOutcome::Answered(response.status().as_u16())) else {
         return response;
     };
-    if record.0.durable() == Soon {
+    // Who is refused for its key changes nothing, and waits for no disk.
+    if record.0.durable() == Soon || response.status() == StatusCode::UNAUTHORIZED {
         room.fill(entry);
         return response;
     }
     match room.fill_durably(entry).await {
         Ok(()) => response,
         Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// Among the extensions of an answer that is sent while it is made: what it came to is known at its end.
+#[derive(Clone)]
+pub(super) struct RecordedAtEnd;
+
+/// Writes the entry when the answer has been sent, or was not to its end.
+struct EntryAtEnd {
+    unanswered: Unanswered,
+    status: u16,
+}
+
+impl OnBodyEnd for EntryAtEnd {
+    fn body_ended(&mut self, _bytes: u64, complete: bool) {
+        let outcome = if complete { AuditOutcome::Answered(self.status) } else { AuditOutcome::Abandoned };
+        if let Some((room, entry)) = self.unanswered.0.end(outcome) {
+            room.fill(entry);
+        }
     }
 }
 
@@ -167,19 +203,41 @@ pub(super) async fn admit(parts: &Parts, state: &AppState, principal: &Principal
     early.map_or(Ok(()), |early| Err(early.into()))
 }
 
+/// Notes that a key which has ended was refused. Its request is recorded where the one before it was long enough ago, and where
+/// the log has a place: nobody whose key does not hold waits for one to be told so.
+pub(super) fn refuse(
+    parts: &Parts,
+    state: &AppState,
+    prefix: &str,
+    organisation: Option<OrganisationSlug>,
+    how: &'static str,
+) {
+    let Some(Record(facts)) = parts.extensions.get::<Record>() else { return };
+    let organisation = organisation.map(|slug| slug.to_string());
+    let is_first = facts.who.set(AuditActor::Key { prefix: prefix.to_owned(), organisation }).is_ok();
+    if !is_first || facts.action.is_none() {
+        return;
+    }
+    let Some(before) = state.refusals.to_record(prefix, Instant::now()) else { return };
+    if let Some(Ok(room)) = state.audit.room().now_or_never() {
+        note(|learned| learned.parameters = Some(json!({ "key": how, "refused_before": before })));
+        facts.room.lock().unwrap_or_else(PoisonError::into_inner).replace(room);
+    }
+}
+
 impl Facts {
     fn durable(&self) -> Durable {
         self.action.as_ref().map_or(Soon, |(_, durable)| *durable)
     }
 
     fn entry(&self, outcome: AuditOutcome) -> AuditEntry {
-        let Learned { object, projects, share, parameters, rows, lake_version } = self.trail.learned();
+        let Learned { object, projects, shares, parameters, rows, lake_version } = self.trail.learned();
         let actor = self.who.get().cloned().unwrap_or(AuditActor::Server);
         let action = self.action.as_ref().map_or(Cow::Borrowed(""), |(action, _)| action.clone());
         AuditEntry {
             object,
             projects,
-            share,
+            shares,
             parameters,
             rows,
             lake_version,
@@ -250,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::{Recorder, note},
+        audit::Recorder,
         catalog::{AuditFilter, Catalog},
         config::AuditConfig,
     };

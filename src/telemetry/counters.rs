@@ -50,6 +50,14 @@ struct OutcomeLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeyLabel {
+    key: &'static str,
+}
+
+/// Of keys that do not hold: there is none, it proves nothing, or it did hold.
+const ENDED_KEYS: [&str; 4] = ["none", "unknown", "revoked", "expired"];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
 }
@@ -141,6 +149,7 @@ pub struct Counters {
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram>,
     requests_under_way: Gauge,
+    unauthenticated: Family<KeyLabel, Counter>,
     connections: Gauge,
     queries: Family<QueryLabels, Counter>,
     query_duration: Family<MetricLabel, Histogram>,
@@ -164,6 +173,7 @@ impl Default for Counters {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations),
             requests_under_way: Gauge::default(),
+            unauthenticated: Family::default(),
             connections: Gauge::default(),
             queries: Family::default(),
             query_duration: Family::new_with_constructor(durations),
@@ -178,6 +188,9 @@ impl Default for Counters {
         // A count that is there from the start at 0 is one whose first step shows.
         for outcome in UploadOutcome::ALL {
             drop(counters.uploads.get_or_create(&outcome.label()));
+        }
+        for key in ENDED_KEYS {
+            drop(counters.unauthenticated.get_or_create(&KeyLabel { key }));
         }
         for kind in RowKind::ALL {
             drop(counters.upload_rows.get_or_create(&kind.label()));
@@ -198,6 +211,11 @@ impl Counters {
             self.request_duration.clone(),
         );
         all.register("http_requests_under_way", "Requests whose answer has not ended", self.requests_under_way.clone());
+        all.register(
+            "http_unauthenticated",
+            "Requests without a key that holds: none, unknown or wrong, revoked, expired",
+            self.unauthenticated.clone(),
+        );
         all.register("http_connections", "Open connections", self.connections.clone());
         all.register(
             "queries",
@@ -235,6 +253,11 @@ impl Counters {
         self.requests.get_or_create(&labels).inc();
         let labels = RouteLabels { method, route: route.to_owned() };
         self.request_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A request came without a key that holds; `key` is one of few words.
+    pub fn unauthenticated(&self, key: &'static str) {
+        self.unauthenticated.get_or_create(&KeyLabel { key }).inc();
     }
 
     #[must_use]

@@ -48,8 +48,19 @@ async fn entries_of(server: &TestServer, request_id: &str) -> Vec<Value> {
 /// What an entry says, without what differs from run to run.
 fn said(entry: &Value) -> Value {
     let mut entry = entry.clone();
-    for name in ["seq", "at", "hash", "request_id", "actor", "organisation", "share", "project_count", "address", "key"]
-    {
+    for name in [
+        "seq",
+        "at",
+        "hash",
+        "request_id",
+        "actor",
+        "organisation",
+        "shares",
+        "share_count",
+        "project_count",
+        "address",
+        "key",
+    ] {
         entry.as_object_mut().unwrap().remove(name).unwrap_or_else(|| panic!("no {name} in {entry}"));
     }
     entry
@@ -73,7 +84,7 @@ async fn a_read_of_figures_leaves_who_what_from_where_how_many_rows_and_of_which
         })
     );
     assert_eq!((&entry["actor"], &entry["key"]), (&json!("key"), &json!(server.admin.key.prefix)));
-    assert_eq!((&entry["address"], &entry["share"]), (&json!("127.0.0.1"), &Value::Null));
+    assert_eq!((&entry["address"], &entry["shares"]), (&json!("127.0.0.1"), &json!([])));
     let stored: chrono::DateTime<chrono::Utc> = entry["at"].as_str().unwrap().parse().unwrap();
     assert!((chrono::Utc::now() - stored).num_seconds() < 60);
 
@@ -164,6 +175,26 @@ async fn who_has_no_key_that_holds_leaves_nothing_in_the_log() {
     let between = between["entries"].as_array().unwrap().iter();
     let others = between.filter(|entry| (seq(&before) + 1..seq(&after)).contains(&entry["seq"].as_u64().unwrap()));
     assert!(others.clone().all(|entry| entry["action"] == "audit.read"), "{:?}", others.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_key_that_has_ended_and_is_still_used_is_in_the_log_once_and_counted_each_time() {
+    let server = server().await;
+    let key = server.key_of("main", Role::Manager).await;
+    server.catalog.revoke_key(&key.key.prefix).await.unwrap();
+    let holder = server.holder(&key);
+    for _ in 0..20 {
+        holder.get("/v1/metrics/source_mix?project=kitobo").await.assert_problem(401, "unauthenticated");
+        holder.delete("/v1/projects/kitobo/shares/x").await.assert_problem(401, "unauthenticated");
+    }
+    let (_, _) = recorded(&server, Method::GET, "/v1/projects", None).await;
+    let entries = server.admin().get(&format!("/v1/audit?key={}", key.key.prefix)).await.body["entries"].clone();
+    let [entry] = entries.as_array().unwrap().as_slice() else { panic!("{entries}") };
+    let said = [&entry["action"], &entry["object"], &entry["status"], &entry["organisation"], &entry["parameters"]];
+    let parameters = json!({"key": "revoked", "refused_before": 0});
+    assert_eq!(said, [&json!("metric.read"), &json!("source_mix"), &json!(401), &json!("main"), &parameters]);
+    let counters = server.admin().get("/metrics").await.text;
+    assert!(counters.contains("wattlake_http_unauthenticated_total{key=\"revoked\"} 40"), "{counters}");
 }
 
 #[tokio::test]
