@@ -1,0 +1,252 @@
+//! The tenants: organisations whose every text is a canary, which is nobody else's, and what of it others are shown.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Admin, HEADER, Process, Upload, run, stdout};
+
+/// What `GIVER` shows `RECIPIENT` of its first project: the detail, the first and the last month, and the columns of rows of these
+/// months that may be seen, by the letters of [`COLUMNS`]; none is left out for `*`. A share of another detail is a line more.
+pub const SHOWN: &[(&str, &str, &str, &str)] = &[
+    ("full", "2024-02", "2024-03", "*"),
+    ("masked", "2024-04", "2024-05", "pals"),
+    // Every site of a month has one customer, too few to be shown.
+    ("aggregate", "2024-06", "2024-06", ""),
+];
+
+/// The letters of columns of rows, and what they are called.
+pub const COLUMNS: &[(char, &str)] = &[
+    ('i', "ID"),
+    ('m', "METER_ID"),
+    ('u', "UTILITY_ID"),
+    ('c', "CUSTOMER_ID"),
+    ('n', "CUSTOMER NAME"),
+    ('p', "PAYMENT_SOURCE"),
+    ('r', "REFERENCE_ID"),
+    ('a', "ACCOUNT_TYPE"),
+    ('t', "NOTES"),
+    ('l', "LOCATION"),
+    ('s', "Source"),
+    ('x', "external_id"),
+];
+
+pub const GIVER: char = 'a';
+pub const RECIPIENT: char = 'b';
+/// Who showed the recipient something once.
+pub const BYSTANDER: char = 'c';
+pub const ROLES: [&str; 4] = ["manager", "analyst", "viewer", "uploader"];
+const MONTHS: [&str; 6] = ["2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"];
+const ROWS_OF_A_MONTH: usize = 5;
+
+/// Where a canary stands. Rows of a month that is shown have the place of their line in [`SHOWN`] as a digit.
+pub mod place {
+    /// The slug of an organisation.
+    pub const ORGANISATION: char = 'o';
+    /// The slug and the name of an organisation's first project.
+    pub const RECORD: char = 'r';
+    /// The note of a share.
+    pub const NOTE: char = 'h';
+    /// Rows that nobody else is shown.
+    pub const ROW: char = 'w';
+    /// All else: nobody else is shown it either.
+    pub const OTHER: char = 'g';
+}
+
+/// A text that is one owner's alone.
+pub fn canary(owner: char, place: char, what: char, number: usize) -> String {
+    format!("zqx{owner}{place}{what}{number}z")
+}
+
+/// One of them, found in a text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Canary {
+    pub owner: char,
+    pub place: char,
+    pub what: char,
+    pub text: String,
+}
+
+/// All that are in a text in lower case.
+pub fn canaries(text: &[u8]) -> impl Iterator<Item = Canary> {
+    memchr::memmem::find_iter(text, b"zqx").filter_map(|at| {
+        let found = &text[at..];
+        let digits = found.get(6..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let text = found.get(..6 + digits + 1).filter(|text| digits > 0 && text.ends_with(b"z"))?;
+        let [owner, place, what] = [3, 4, 5].map(|at| char::from(text[at]));
+        Some(Canary { owner, place, what, text: String::from_utf8_lossy(text).into_owned() })
+    })
+}
+
+/// Whether an organisation may see a canary.
+pub fn may_see(asker: char, canary: &Canary) -> bool {
+    match (asker, canary.owner, canary.place) {
+        (asker, owner, _) if asker == owner => true,
+        // Who gives names whom it gives to.
+        (RECIPIENT, GIVER, place::ORGANISATION | place::RECORD | place::NOTE)
+        | (GIVER | BYSTANDER, RECIPIENT, place::ORGANISATION) => true,
+        (RECIPIENT, GIVER, place) => {
+            let shown = place.to_digit(10).and_then(|line| SHOWN.get(line as usize));
+            shown.is_some_and(|(_, _, _, columns)| *columns == "*" || columns.contains(canary.what))
+        }
+        _ => false,
+    }
+}
+
+/// A name that the server gave: whose it is, and whom it may be told besides.
+pub struct Given {
+    pub text: String,
+    pub owner: char,
+    pub also: &'static [char],
+}
+
+/// A key, and whose.
+pub struct Asker {
+    pub owner: char,
+    pub role: &'static str,
+    pub secret: String,
+}
+
+pub struct World {
+    pub process: Process,
+    pub askers: Vec<Asker>,
+    /// Ids of uploads and shares, prefixes of keys, and secrets.
+    pub given: Vec<Given>,
+    /// With their owners.
+    pub organisations: Vec<(char, String)>,
+    pub projects: Vec<(char, String)>,
+    pub files: Vec<(char, Vec<u8>)>,
+    next: usize,
+}
+
+impl World {
+    pub async fn new(folder: &Path, log: &Path) -> Self {
+        let admin = stdout(&run(folder, &["keys", "create", "--role", "admin", "--name", "canary"])).trim().to_owned();
+        let process = Process::serve_logging(folder, std::fs::File::create(log).unwrap(), &[]);
+        let (askers, given, organisations, projects, files) = Default::default();
+        let mut world = Self { process, askers, given, organisations, projects, files, next: 0 };
+        world.given.push(Given { text: admin.clone(), owner: '-', also: &[] });
+        let address = world.process.address.clone();
+        let admin = Admin::new(&address, &admin);
+        for owner in [GIVER, RECIPIENT, BYSTANDER] {
+            world.make_tenant(&admin, owner).await;
+        }
+        world.share_all(&admin).await;
+        world
+    }
+
+    /// A canary that there was none of before.
+    fn canary(&mut self, owner: char, place: char, what: char) -> String {
+        self.next += 1;
+        canary(owner, place, what, self.next)
+    }
+
+    async fn make_tenant(&mut self, admin: &Admin<'_>, owner: char) {
+        let slug = self.canary(owner, place::ORGANISATION, 'o');
+        let name = self.canary(owner, place::OTHER, 'o');
+        made(admin, "/v1/organisations", json!({"slug": slug, "name": name})).await;
+        for role in ROLES {
+            let name = self.canary(owner, place::OTHER, 'k');
+            let key = made(admin, "/v1/keys", json!({"name": name, "role": role, "organisation": slug})).await;
+            // Who gives sees who read.
+            let also: &[char] = if owner == RECIPIENT { &[GIVER, BYSTANDER] } else { &[] };
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            self.given.push(Given { text: text(&key["key"]["prefix"]), owner, also });
+            let secret = text(&key["secret"]);
+            self.given.push(Given { text: secret[12..].to_owned(), owner: '-', also: &[] });
+            self.askers.push(Asker { owner, role, secret });
+        }
+        for place in [place::RECORD, place::OTHER] {
+            let (project, name) = (self.canary(owner, place, 'p'), self.canary(owner, place, 'p'));
+            let body = json!({"slug": project, "name": name, "kind": "shs", "currency": "KES", "organisation": slug,
+                "time_zone": "UTC", "country": "KE"});
+            made(admin, "/v1/projects", body).await;
+            self.upload_all(admin, owner, &project, place == place::RECORD && owner == GIVER).await;
+            self.projects.push((owner, project));
+        }
+        self.organisations.push((owner, slug));
+    }
+
+    /// A file that lands, one of which rows are rejected, one that is refused, and one that is deleted.
+    async fn upload_all(&mut self, admin: &Admin<'_>, owner: char, project: &str, is_shown: bool) {
+        let good = self.rows(owner, is_shown);
+        let mut bad = self.rows(owner, is_shown);
+        let provoking = self.canary(owner, place::OTHER, 'v');
+        bad.push(format!("{provoking},{},m,,c,n,,,,{provoking},,,,,,", self.canary(owner, place::OTHER, 'v')));
+        bad.push(format!("2024-05-01T00:00:00,,{provoking},,,,{provoking},,,1e5{provoking},,{provoking},,,,"));
+        let refused = vec![bad[bad.len() - 1].clone()];
+        let deleted = self.rows(owner, false);
+        for (rows, on_error, status) in [
+            (good, "reject_file", 201),
+            (bad, "skip_rows", 201),
+            (refused, "reject_file", 422),
+            (deleted, "reject_file", 201),
+        ] {
+            let bytes = format!("{HEADER},Source,external_id\n{}\n", rows.join("\n")).into_bytes();
+            let name = self.canary(owner, place::OTHER, 'd');
+            let upload = Upload::new(project, bytes.clone()).with("dataset_name", &name).with("on_error", on_error);
+            let answer = admin.upload(&upload).await;
+            assert_eq!(answer.status, status, "{}", answer.text);
+            let id = answer.body["id"].as_str().or(answer.body["upload_id"].as_str()).unwrap().to_owned();
+            // Its rows name the upload that they came with.
+            let also: &[char] = if is_shown { &[RECIPIENT] } else { &[] };
+            self.given.push(Given { text: id, owner, also });
+            self.files.push((owner, bytes));
+        }
+        let last = &self.given.last().unwrap().text;
+        assert_eq!(admin.delete(&format!("/v1/uploads/{last}")).await.status, 200);
+    }
+
+    /// Payments of each month, with a canary in each text. Those of a month that is shown are of another place.
+    fn rows(&mut self, owner: char, is_shown: bool) -> Vec<String> {
+        let mut rows = Vec::new();
+        for month in MONTHS {
+            let shown = SHOWN.iter().position(|(_, from, to, _)| is_shown && (*from..=*to).contains(&month));
+            let place = shown.map_or(place::ROW, |line| char::from_digit(u32::try_from(line).unwrap(), 10).unwrap());
+            for day in 1..=ROWS_OF_A_MONTH {
+                let mut text = |what| self.canary(owner, place, what);
+                let [id, meter, utility, customer, name] = ['i', 'm', 'u', 'c', 'n'].map(&mut text);
+                let [by, reference, account, notes, site] = ['p', 'r', 'a', 't', 'l'].map(&mut text);
+                let [source, serial] = ['s', 'x'].map(&mut text);
+                rows.push(format!(
+                    "{month}-{day:02}T10:00:00,{id},{meter},{utility},{customer},{name},,{by},{reference},{day}00,{account},SUCCESS,{notes},{site},{source},{serial}"
+                ));
+            }
+        }
+        rows
+    }
+
+    async fn share_all(&mut self, admin: &Admin<'_>) {
+        let slug_of = |owner: char| self.organisations.iter().find(|(of, _)| *of == owner).unwrap().1.clone();
+        let project_of = |owner: char| self.projects.iter().find(|(of, _)| *of == owner).unwrap().1.clone();
+        let (recipient, given, taken_back) = (slug_of(RECIPIENT), project_of(GIVER), project_of(BYSTANDER));
+        for (detail, from, to, _) in SHOWN {
+            let note = self.canary(GIVER, place::NOTE, 'h');
+            let body =
+                json!({"recipient": recipient, "detail": detail, "months_from": from, "months_to": to, "note": note});
+            let share = made(admin, &format!("/v1/projects/{given}/shares"), body).await;
+            let id = share["id"].as_str().unwrap().to_owned();
+            self.given.push(Given { text: id, owner: GIVER, also: &[RECIPIENT] });
+        }
+        let note = self.canary(BYSTANDER, place::NOTE, 'h');
+        let body = json!({"recipient": recipient, "detail": "full", "note": note});
+        let path = format!("/v1/projects/{taken_back}/shares");
+        let share = made(admin, &path, body).await;
+        let id = share["id"].as_str().unwrap().to_owned();
+        // The recipient read it, and does no more.
+        let reader = self.askers.iter().find(|asker| (asker.owner, asker.role) == (RECIPIENT, "viewer")).unwrap();
+        let reader = Admin::new(&self.process.address, &reader.secret);
+        for path in [format!("/v1/metrics/payments_per_customer?project={taken_back}"), "/v1/projects".to_owned()] {
+            let read = reader.get(&path).await;
+            assert!(read.status == 200 && read.text.contains(&taken_back), "{}", read.text);
+        }
+        assert_eq!(admin.delete(&format!("{path}/{id}")).await.status, 200);
+        self.given.push(Given { text: id, owner: BYSTANDER, also: &[] });
+    }
+}
+
+async fn made(admin: &Admin<'_>, path: &str, body: Value) -> Value {
+    let answer = admin.post(path, body).await;
+    assert_eq!(answer.status, 201, "{path}: {}", answer.text);
+    answer.body
+}
