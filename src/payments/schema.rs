@@ -50,3 +50,31 @@ pub static FILE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("upload_id", false),
     ]))
 });
+
+/// What the columns of `payments` mean: in words, and the unit where the type does not say it.
+#[rustfmt::skip]
+pub const MEANINGS: [(&str, &str, Option<&str>); 23] = [
+    ("site", "The site that the payment is counted to: LOCATION, else the site in the dataset's name, else the project's name.", None),
+    ("payment_id", "The payment's ID, unique in the project.", None),
+    ("paid_at", "When the payment took effect, an instant in UTC.", Some("UTC")),
+    ("meter_id", "The meter's ID; for a solar home system, its serial number.", None),
+    ("utility_id", "The serial number of the inverter system.", None),
+    ("customer_id", "The customer's ID.", None),
+    ("customer_name", "The name of the payer.", None),
+    ("amount", "What was paid; negative for a refund. Never add up different currencies.", Some("currency")),
+    ("transaction_charges", "What the payment provider kept.", Some("currency")),
+    ("currency", "The currency of the project, of amount and of transaction_charges.", Some("ISO 4217")),
+    ("payment_source", "How it was paid, as the file says it.", None),
+    ("source", "How it was paid, known spellings under one name, such as M-PESA.", None),
+    ("reference_id", "The payment provider's reference.", None),
+    ("account_type", "The kind of customer, as the file says it.", None),
+    ("status", "What became of the payment, as the file says it.", None),
+    ("settlement", "What became of the payment: settled, pending, failed or reversed. Only what is settled is revenue.", None),
+    ("notes", "Anything else.", None),
+    ("location", "LOCATION of the file.", None),
+    ("serial_number", "The serial number of the device.", None),
+    ("upload_id", "The upload that the row came with.", None),
+    ("time_zone", "The time zone of the project, such as Africa/Nairobi.", Some("IANA")),
+    ("project_id", "The project's slug.", None),
+    ("month", "The month of paid_at in UTC, such as 2024-05. A condition on it leaves out whole files.", None),
+];

@@ -171,7 +171,7 @@ impl Runner<'_> {
 }
 
 /// A sequence of numbers that its seed settles. (`SplitMix64`: Steele, Lea, Flood, 2014)
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     fn number(&mut self) -> u64 {
@@ -182,16 +182,16 @@ impl Chance {
     }
 
     /// A number below `end`; 0 where there is none.
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.number() >> 8).unwrap_or(usize::MAX).checked_rem(end).unwrap_or(0)
     }
 
-    fn of<'a, T: ?Sized>(&mut self, choices: &'a [impl AsRef<T>]) -> &'a T {
+    pub(crate) fn of<'a, T: ?Sized>(&mut self, choices: &'a [impl AsRef<T>]) -> &'a T {
         choices[self.below(choices.len())].as_ref()
     }
 
     /// A stretch of something so long, short more often than long.
-    fn stretch(&mut self, length: usize) -> Range<usize> {
+    pub(crate) fn stretch(&mut self, length: usize) -> Range<usize> {
         let start = self.below(length + 1);
         let most = if self.below(4) == 0 { length } else { 8 };
         start..(start + 1 + self.below(most)).min(length)
@@ -232,4 +232,10 @@ impl Chance {
             }
         }
     }
+}
+
+/// What a person asks of a test by a variable.
+#[allow(clippy::disallowed_methods, reason = "the variable is a person's word to a test, and no setting of Wattlake")]
+pub(crate) fn asked_for(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }

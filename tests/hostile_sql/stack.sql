@@ -1,0 +1,136 @@
+# Deep brackets.
+--> refused sql_too_large
+SELECT ⟦40×(⟧1⟦40×)⟧
+SELECT ⟦4000×(⟧1⟦4000×)⟧
+SELECT ⟦30000×(⟧1⟦30000×)⟧
+⟦30000×(⟧SELECT 1⟦30000×)⟧
+⟦1000×(⟧
+SELECT * FROM ⟦2000×(⟧payments⟦2000×)⟧
+SELECT * FROM ⟦2000×(SELECT * FROM ⟧payments⟦2000×) a⟧
+SELECT ⟦2000×(SELECT ⟧1⟦2000×)⟧
+SELECT ⟦4000×abs(⟧1⟦4000×)⟧
+SELECT ⟦2000×coalesce(1, ⟧1⟦2000×)⟧
+SELECT ⟦4000×[⟧1⟦4000×]⟧
+SELECT ⟦2000×ARRAY[⟧1⟦2000×]⟧
+SELECT ⟦2000×{'a': ⟧1⟦2000×}⟧
+SELECT ⟦12×(SELECT ⟧1⟦12×)⟧
+SELECT 1 WHERE ⟦12×EXISTS (SELECT 1 WHERE ⟧true⟦12×)⟧
+SELECT 1 WHERE ⟦12×1 IN (SELECT ⟧1⟦12×)⟧
+SELECT 1 WHERE ⟦2000×EXISTS (SELECT 1 WHERE ⟧true⟦2000×)⟧
+SELECT 1 WHERE ⟦2000×1 IN (SELECT 1 WHERE ⟧true⟦2000×)⟧
+⟦1500×WITH a AS (⟧SELECT 1⟦1500×) SELECT 1⟧
+SELECT ⟦2000×CAST(⟧1⟦2000× AS INT)⟧
+SELECT CAST(1 AS ⟦2000×ARRAY<⟧INT⟦2000×>⟧)
+SELECT 1::INT⟦5000×[]⟧
+SELECT NULL::INT⟦300×[]⟧
+SELECT (1)⟦5000×[1]⟧
+SELECT (ARRAY[1])⟦300×[1]⟧
+# Long rows of operators.
+SELECT 1 ⟦20000×+ 1⟧
+SELECT 1 ⟦5000×+ 1⟧
+SELECT 1 ⟦400×+ 1⟧
+SELECT 1 ⟦5000×- 1⟧
+SELECT 1 ⟦5000×* 1⟧
+SELECT 1 ⟦5000×/ 1⟧
+SELECT 1 ⟦5000×% 1⟧
+SELECT 1 ⟦5000×& 1⟧
+SELECT 1 ⟦5000×| 1⟧
+SELECT 1 ⟦5000×<< 1⟧
+SELECT 'a' ⟦5000×|| 'a'⟧
+SELECT site FROM payments WHERE true⟦4000× OR true⟧
+SELECT site FROM payments WHERE true⟦4000× AND true⟧
+SELECT site FROM payments WHERE site = 'a' ⟦4000×OR site = 'a'⟧
+SELECT site FROM payments WHERE amount = 1 ⟦4000×AND amount = 1⟧
+SELECT ⟦9000×NOT ⟧true
+SELECT ⟦9000×- ⟧1
+SELECT ⟦9000×+ ⟧1
+SELECT ⟦4000×- + ⟧1
+SELECT ⟦9000×~ ⟧1
+SELECT ⟦9000×!! ⟧1
+SELECT 5⟦9000× !⟧
+SELECT 1⟦5000×::INT⟧
+SELECT 1⟦4000× IS NULL⟧
+SELECT true⟦3000× IS NOT TRUE⟧
+SELECT 1⟦4000× = 1⟧
+SELECT 1⟦4000× < 1⟧
+SELECT 1⟦3000× BETWEEN 1 AND 1⟧
+SELECT 'a'⟦4000× LIKE 'a'⟧
+SELECT 'a'⟦3000× NOT LIKE 'a'⟧
+SELECT 'a'⟦3000× SIMILAR TO 'a'⟧
+SELECT 'a'⟦4000× ~ 'a'⟧
+SELECT 'a'⟦3000× COLLATE "C"⟧
+SELECT now()⟦2000× AT TIME ZONE 'UTC'⟧
+SELECT 1⟦2000× IN (1)⟧
+SELECT 1⟦3000× IS DISTINCT FROM 1⟧
+SELECT ⟦2000×CASE WHEN ⟧true⟦2000× THEN true END⟧
+SELECT ⟦2000×CASE ⟧1⟦2000× WHEN 1 THEN 1 END⟧
+SELECT ⟦2000×CASE WHEN true THEN 1 ELSE ⟧1⟦2000× END⟧
+SELECT 1 ⟦4000×OPERATOR(+) 1⟧
+SELECT 1 ⟦2000×AND (1 ⟧⟦2000×)⟧
+# Both: brackets with a row in each.
+SELECT ⟦20×(1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + ⟧1⟦20×)⟧
+# Many arms, joins, items, values.
+SELECT 1 ⟦4000×UNION SELECT 1 ⟧
+SELECT 1 ⟦4000×UNION ALL SELECT 1 ⟧
+SELECT 1 ⟦20×EXCEPT SELECT 1 ⟧
+SELECT 1 ⟦20×INTERSECT SELECT 1 ⟧
+SELECT * FROM payments ⟦1000×CROSS JOIN payments ⟧
+SELECT * FROM payments ⟦20×NATURAL JOIN payments ⟧
+SELECT * FROM payments⟦17×, payments⟧
+SELECT * FROM payments⟦4000×, payments⟧
+SELECT 1⟦4000×, 1⟧
+SELECT *⟦2000×, *⟧ FROM payments
+SELECT 1 GROUP BY 1⟦4000×, 1⟧
+SELECT 1 ORDER BY 1⟦4000×, 1⟧
+SELECT coalesce(1⟦4000×, 1⟧)
+SELECT concat('a'⟦4000×, 'a'⟧)
+SELECT ARRAY[1⟦4000×, 1⟧]
+SELECT (1⟦4000×, 1⟧)
+SELECT 1 IN (1⟦4000×, 1⟧)
+SELECT 1 FROM payments WHERE (amount, amount) IN ((1, 1)⟦1500×, (1, 1)⟧)
+VALUES (1)⟦2000×, (1)⟧
+VALUES (1⟦4000×, 1⟧)
+SELECT CASE ⟦1500×WHEN 1 THEN 1 ⟧END
+SELECT CASE ⟦400×WHEN site = '1' THEN 1 ⟧END FROM payments
+SELECT ⟦12000×a ⟧
+SELECT '⟦70000×a⟧'
+SELECT /*⟦70000×a⟧*/ 1
+SELECT $a1, $a2, $a3, $a4, $a5, $a6, $a7, $a8, $a9, $b1⟦3000×, $b1⟧
+SELECT 1 GROUP BY CUBE(1, 2, 3, 4, 5, 6, 7)
+SELECT 1 GROUP BY CUBE(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
+SELECT 1 GROUP BY CUBE(1⟦200×, 1⟧)
+SELECT 1 GROUP BY CUBE(1, 2, 3), CUBE(1, 2, 3), CUBE(1, 2, 3)
+SELECT 1 GROUP BY ROLLUP(1⟦70×, 1⟧)
+SELECT 1 GROUP BY GROUPING SETS ((1)⟦70×, (1)⟧)
+# A CTE that is named twice by the next is worked out twice for each: a billion laughs.
+WITH a AS (SELECT * FROM payments), b AS (SELECT a.* FROM a, a x), c AS (SELECT b.* FROM b, b x), d AS (SELECT c.* FROM c, c x), e AS (SELECT d.* FROM d, d x), f AS (SELECT e.* FROM e, e x), g AS (SELECT f.* FROM f, f x), h AS (SELECT g.* FROM g, g x) SELECT count(*) FROM h
+WITH a AS (SELECT 1 AS x), b AS (SELECT * FROM a UNION ALL SELECT * FROM a UNION ALL SELECT * FROM a UNION ALL SELECT * FROM a), c AS (SELECT * FROM b UNION ALL SELECT * FROM b UNION ALL SELECT * FROM b UNION ALL SELECT * FROM b), d AS (SELECT * FROM c UNION ALL SELECT * FROM c UNION ALL SELECT * FROM c UNION ALL SELECT * FROM c), e AS (SELECT * FROM d UNION ALL SELECT * FROM d) SELECT * FROM e
+# What stays below the limits is planned.
+--> runs
+SELECT ⟦20×(⟧1⟦20×)⟧
+SELECT 1 ⟦200×+ 1⟧
+SELECT site FROM payments WHERE false ⟦100×OR site = 'a'⟧
+SELECT site FROM payments WHERE true ⟦90×AND amount > 0⟧
+SELECT 1 ⟦15×UNION ALL SELECT 1 ⟧
+SELECT 1 ⟦15×UNION SELECT 1 ⟧
+SELECT 1 IN (1⟦900×, 1⟧)
+SELECT site FROM payments WHERE site IN ('a'⟦900×, 'b'⟧)
+SELECT CASE ⟦70×WHEN site = 'a' THEN 1 ⟧END FROM payments
+SELECT ⟦12×coalesce(NULL, ⟧1⟦12×)⟧
+SELECT ⟦12×CASE WHEN true THEN ⟧1⟦12× END⟧
+SELECT ⟦6×(SELECT ⟧1⟦6×)⟧
+SELECT * FROM ⟦10×(SELECT * FROM ⟧payments⟦10×) a⟧
+VALUES (1)⟦900×, (1)⟧
+SELECT count(*) FROM payments GROUP BY CUBE(site, source, settlement)
+SELECT 1 AS a ORDER BY 1
+SELECT ⟦20×abs(⟧1⟦20×)⟧
+SELECT ⟦10×abs((⟧1⟦10×))⟧
+SELECT ⟦24×NOT ⟧true
+--> refused sql_syntax
+SELECT ⟦24×case(⟧1⟦24×)⟧
+SELECT ⟦24×cast(⟧1⟦24×)⟧
+SELECT * FROM ⟦7×((SELECT * FROM ⟧payments⟦7×) a)⟧
+--> refused sql_not_allowed
+SELECT INTERVAL INTERVAL '1 day'
+SELECT ⟦200×INTERVAL ⟧'1 day'
+SELECT ⟦2000×INTERVAL ⟧'1 day'
