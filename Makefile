@@ -6,12 +6,13 @@ REQUIREMENTS := tests/clients/requirements.txt benches/requirements.txt
 BENCH_ROWS := 1000000
 BENCH_PROFILE := dist
 ROUNDS := 1000
+REQUESTS := 100000
 BENCH_DATA := target/bench-data/1m
 FUZZ_SECONDS := 60
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug/wattlake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fuzz crash lint fmt bench clean tools
+.PHONY: help demo build test fuzz crash canary lint fmt bench clean tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -42,6 +43,9 @@ fmt: tools ## format the code
 crash: tools ## kill the server, cut its power and damage its files, ROUNDS times each (as root, for the power cuts)
 	CRASH_ROUNDS=$(ROUNDS) POWER_CUT_ROUNDS=$(ROUNDS) BIT_FLIPS=$(ROUNDS) \
 		cargo test --locked --test it -- crash:: power_cut:: bit_flips:: disk_faults:: failpoints::
+
+canary: tools ## look for texts of other tenants in the answers to REQUESTS requests of each other
+	CANARY_REQUESTS=$(REQUESTS) cargo test --locked --test it -- canary::
 
 bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, as packages are built (BENCH_PROFILE=dist)
 	cargo bench --locked --profile $(BENCH_PROFILE)

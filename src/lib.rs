@@ -21,6 +21,8 @@ pub mod lake;
 pub mod audit;
 pub mod query;
 
+pub mod sql;
+
 pub mod ingest;
 
 pub mod http;

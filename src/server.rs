@@ -31,14 +31,15 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Recorder,
-    catalog::{AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError},
+    catalog::{AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError, CatalogLimits},
     config::{Config, HttpConfig},
     durable,
     error::ErrorKind,
-    http::{Allowance, AppState, Peer, SendTimeout, router},
+    http::{Allowance, AppState, Peer, Refusals, SendTimeout, Watch, WatchedStream, router},
     ingest::{Ingest, IngestError},
     lake::{self, Lake, LakeError},
     query::{Engine, Metrics, ParameterLimits, QueryError},
+    sql::SqlEngine,
     telemetry::Counters,
 };
 
@@ -129,6 +130,7 @@ impl Server {
         let lock = lock_folder(&config.data_dir)?;
         let opened = Catalog::open(&config.data_dir).await;
         let catalog = opened.map_err(|source| ServerError::Catalog { folder: config.data_dir.clone(), source })?;
+        let catalog = catalog.within(catalog_limits(&config));
         let failed = |source| ServerError::Lake { folder: config.data_dir.clone(), source };
         let lake = Arc::new(Lake::open(catalog.clone(), &config.data_dir).await.map_err(failed)?);
         let ingest = Ingest::open(catalog.clone(), lake.clone(), &config.data_dir, config.upload.clone()).await;
@@ -138,12 +140,26 @@ impl Server {
         let engine = Arc::new(Engine::new(lake.root(), config.query.clone()).map_err(ServerError::Queries)?);
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
+        let sql = Arc::new(SqlEngine::new(lake.root(), &config.data_dir, config.sql.clone()));
         let audit = Recorder::start(catalog.clone(), &config.audit, AUDIT_PATIENCE);
         let allowance = Arc::new(Allowance::new(&config.http));
+        let refusals = Arc::new(Refusals::new(config.audit.refusal_every));
         let config = Arc::new(config);
         Ok(Self {
             address,
-            state: AppState { catalog, config, lake, ingest, metrics, engine, counters, audit, allowance },
+            state: AppState {
+                catalog,
+                config,
+                lake,
+                ingest,
+                metrics,
+                engine,
+                sql,
+                counters,
+                audit,
+                allowance,
+                refusals,
+            },
             listener,
             _lock: lock,
         })
@@ -152,6 +168,7 @@ impl Server {
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let AppState { config, catalog, ingest, counters, audit, .. } = self.state.clone();
+        self.state.sql.start_ahead();
         let upkeep = tokio::spawn(upkeep(self.state.clone()));
         serve(self.listener, router(self.state), &config.http, &counters, stop).await;
         upkeep.abort();
@@ -162,6 +179,17 @@ impl Server {
             tracing::error!(%error, "the last entries of the audit log are lost");
         }
         catalog.close().await;
+    }
+}
+
+/// What a catalogue takes in at most by these settings.
+#[must_use]
+pub fn catalog_limits(config: &Config) -> CatalogLimits {
+    CatalogLimits {
+        overlap: config.keys.max_overlap,
+        shares_of_project: config.shares.per_project,
+        shares: config.shares.per_server,
+        note: config.shares.max_note_chars,
     }
 }
 
@@ -240,9 +268,12 @@ async fn serve(
         // Takes the ended ones out of the set, which would else grow for ever.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
-        let router = router.clone();
+        let (router, watch) = (router.clone(), Watch::default());
+        let stream = WatchedStream::new(stream, watch.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            watch.next_request();
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(watch.clone());
             router.clone().oneshot(request)
         });
         let stream = TokioIo::new(SendTimeout::new(stream, config.send_idle_timeout));
@@ -333,6 +364,12 @@ impl StopSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_catalogue_that_is_told_no_limits_has_the_default_ones_of_the_settings() {
+        let config = crate::config::Sources::default().load().unwrap().config;
+        assert_eq!(catalog_limits(&config), CatalogLimits::default());
+    }
 
     #[test]
     fn connections_take_at_most_half_of_the_open_files() {

@@ -20,7 +20,7 @@ mod source;
 mod table;
 mod uploads;
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -31,11 +31,13 @@ use settings::{DataFlags, ServerFlags};
 
 use crate::{
     catalog::{self, Catalog},
+    config::Config,
     demo,
     error::ErrorKind,
     failpoints,
     ids::ProjectSlug,
-    telemetry,
+    server::catalog_limits,
+    sql, telemetry,
 };
 
 /// An analytics query server over the electricity payments of mini-grids and solar home systems.
@@ -118,6 +120,9 @@ enum Action {
         #[arg(long = "project", value_name = "SLUG")]
         projects: Vec<ProjectSlug>,
     },
+    /// Answer one SQL query of a server, which starts this by itself, and end.
+    #[command(name = sql::COMMAND, hide = true)]
+    SqlWorker,
 }
 
 /// Runs the command that the arguments say, the program's name before them, to its end.
@@ -131,6 +136,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let json = command.json;
+    if matches!(command.action, Action::SqlWorker) {
+        // It makes its own runtime, once it has shut itself in.
+        return sql::work();
+    }
     let _points = failpoints::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -165,31 +174,31 @@ impl Action {
                 None => Ok(()),
             },
             Self::Keys { data, action } => {
-                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
                 recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Orgs { data, action } => {
-                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
                 recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Projects { data, action } => {
-                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
                 recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Audit { data, action } => {
-                let catalog = open_catalog(&data.data_dir()?, true).await?;
+                let catalog = open_catalog(&data.settings()?, true).await?;
                 action.run(&catalog, json).await?;
                 catalog.close().await;
                 Ok(())
             }
             Self::Shares { data, action } => {
-                let catalog = open_catalog(&data.data_dir()?, action.only_reads()).await?;
+                let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
                 recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
                 catalog.close().await;
                 Ok(())
@@ -200,17 +209,19 @@ impl Action {
             Self::Uploads { client, action } => action.run(&client, json).await,
             Self::Purge(flags) => flags.run(json).await,
             Self::Fsck { data } => {
-                let folder = data.data_dir()?;
-                let catalog = open_catalog(&folder, true).await?;
-                let sound = lake::fsck(&folder, &catalog, json).await;
+                let config = data.settings()?;
+                let catalog = open_catalog(&config, true).await?;
+                let sound = lake::fsck(&config.data_dir, &catalog, json).await;
                 catalog.close().await;
                 sound
             }
+            // It never comes here: see `run`.
+            Self::SqlWorker => Ok(()),
             Self::Rebuild { data, projects } => {
                 let config = data.settings()?;
-                let catalog = open_catalog(&config.data_dir, true).await?;
+                let catalog = open_catalog(&config, true).await?;
                 let doing = Some(Doing("lake.rebuild", None));
-                let done = recorded(&catalog, doing, lake::rebuild(config, projects, json)).await;
+                let done = recorded(&catalog, doing, Box::pin(lake::rebuild(config, projects, json))).await;
                 catalog.close().await;
                 done
             }
@@ -219,12 +230,13 @@ impl Action {
 }
 
 /// Opens the catalogue; a new folder is made only for those who write into it.
-async fn open_catalog(folder: &Path, only_reads: bool) -> Result<Catalog, Failure> {
+async fn open_catalog(config: &Config, only_reads: bool) -> Result<Catalog, Failure> {
+    let folder = &config.data_dir;
     if only_reads && !folder.join(catalog::FILE_NAME).exists() {
         return Err(Failure::new(
             ErrorKind::NotFound,
             &format!("{} is no data folder; name the right one with --data-dir", folder.display()),
         ));
     }
-    Ok(Catalog::open(folder).await?)
+    Ok(Catalog::open(folder).await?.within(catalog_limits(config)))
 }

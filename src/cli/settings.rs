@@ -54,10 +54,6 @@ pub(super) struct DataFlags {
 }
 
 impl DataFlags {
-    pub(super) fn data_dir(&self) -> Result<PathBuf, Failure> {
-        Ok(self.settings()?.data_dir)
-    }
-
     /// All settings, as a server on this folder would have them.
     pub(super) fn settings(&self) -> Result<Config, Failure> {
         let flags = self.data_dir.iter().map(|folder| ("data_dir", folder.clone())).collect();

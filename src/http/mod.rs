@@ -28,9 +28,17 @@ mod problem_types;
 mod projects;
 mod receive;
 mod recording;
+mod refusals;
 mod requests;
+mod rights;
 mod shares;
+mod sql;
+mod sql_body;
+mod sql_problems;
+mod sql_request;
+mod sql_schema;
 mod uploads;
+mod watch;
 mod withdraw;
 
 use std::sync::Arc;
@@ -45,13 +53,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use allowance::Allowance;
-pub use auth::{Admin, Caller, MetricReader, Monitor, OrganisationManager, ProjectReader, UploadReader, Uploader};
+pub use auth::{
+    Admin, Caller, MetricReader, Monitor, OrganisationManager, ProjectReader, SqlWriter, UploadReader, Uploader,
+};
 pub use body::{SlowBody, slow_body_in};
 pub use connection::SendTimeout;
 pub use extract::{JsonObject, NoParameters, Parameters, PathName, invalid_parameter, unreadable_body};
 pub use page::{PageRequest, next_cursor};
 pub use problem::Problem;
 pub use recording::Peer;
+pub use refusals::Refusals;
+pub use watch::{Watch, WatchedStream};
 
 use crate::{
     audit::Recorder,
@@ -61,6 +73,7 @@ use crate::{
     ingest::Ingest,
     lake::Lake,
     query::{Engine, Metrics, ParameterLimits},
+    sql::SqlEngine,
     telemetry::Counters,
 };
 
@@ -76,9 +89,11 @@ pub struct AppState {
     pub ingest: Arc<Ingest>,
     pub metrics: Arc<Metrics>,
     pub engine: Arc<Engine>,
+    pub sql: Arc<SqlEngine>,
     pub counters: Arc<Counters>,
     pub audit: Recorder,
     pub allowance: Arc<Allowance>,
+    pub refusals: Arc<Refusals>,
 }
 
 impl AppState {
@@ -109,6 +124,7 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(uploads::get_upload))
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))
+        .routes(routes!(sql_schema::get_sql_schema))
         .routes(routes!(audit::list_audit))
         .routes(routes!(uploads::list_dataset_types))
         .routes(routes!(uploads::get_template))
@@ -122,6 +138,10 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(withdraw::delete_uploads))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
+    // SQL has a limit of its own on its time, from the turn that it waits for to its last byte.
+    let sql =
+        OpenApiRouter::new().routes(routes!(sql::get_sql, sql::run_sql)).layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+
     // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
     let untimed = OpenApiRouter::new()
         .routes(routes!(uploads::list_uploads, receive::create_upload, receive::put_upload))
@@ -130,7 +150,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::disable());
 
     let pace = body::Pace { idle: config.http.body_idle_timeout, bytes_per_s: config.http.min_body_bytes_per_s };
-    let all = openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(untimed);
+    let all = openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(sql).merge(untimed);
     openapi::described(all, &state.metrics)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
@@ -141,6 +161,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::map_response(middleware::weaken_packed_etag))
         .layer(option_layer(middleware::cors(&config.http.cors_origins)))
         .layer(axum::middleware::from_fn_with_state(recorded, recording::record))
+        .layer(axum::middleware::from_fn(watch::let_refusals_out))
         .layer(axum::middleware::from_fn_with_state(counters, middleware::observe))
 }
 

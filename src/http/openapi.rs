@@ -30,6 +30,7 @@ use super::{
     idempotency::{self, IdempotencyHeader},
     metric_paths, middleware,
     problem_types::{self, PROBLEMS, Refused},
+    sql::SqlResult,
 };
 use crate::{
     catalog::FieldError,
@@ -49,12 +50,13 @@ are weak then. A path that is not here answers 404 `unknown_route`, and a method
 A key, and all keys of an organisation together, make so many requests a second and no more; beyond that the answer is 429 \
 `too_many_requests`, and `Retry-After` says when to come again.";
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("organisations", "Whom projects and keys belong to."),
     ("keys", "Who may do what."),
     ("projects", "What a payment belongs to."),
     ("uploads", "Files of payments, and what became of them."),
     ("metrics", "Exact figures over all that a key may see."),
+    ("sql", "Any SELECT over all that a key may see, each in a process of its own."),
     ("audit", "Who did what."),
     ("reference", "What a file of payments holds."),
     ("server", "The server itself."),
@@ -161,6 +163,7 @@ fn add_components(components: &mut Components) {
     add_schema::<FieldError>(components);
     add_schema::<AnswerColumn>(components);
     add_schema::<AnswerWarning>(components);
+    add_schema::<SqlResult>(components);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("wl_…");
     let about = "A key that `POST /v1/keys` or `wattlake keys create` made. Its role says what it may do, and its organisation \
                  what it may see; everything else is as if it were not there. What needs a greater role answers 403 \

@@ -56,6 +56,22 @@ impl Problem {
         self.code
     }
 
+    /// What is answered, as JSON.
+    #[must_use]
+    pub(super) fn to_json(&self) -> Value {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = json!({
+            "type": format!("/problems/{}", self.code),
+            "title": problem_types::title(status),
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Value::Object(object) = &mut body {
+            object.extend(self.members.clone());
+        }
+        body
+    }
+
     /// Adds a member beside the standard ones, such as `errors` or `allowed`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -171,16 +187,7 @@ impl IntoResponse for Problem {
         // A problem that callers cannot look up is a defect; a test that meets it says so.
         let described = problem_types::problem(self.code).is_some_and(|described| described.status == self.status);
         debug_assert!(described, "{} with status {} is not in the table of problems", self.code, self.status);
-        let mut body = json!({
-            "type": format!("/problems/{}", self.code),
-            "title": problem_types::title(status),
-            "status": status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Value::Object(object) = &mut body {
-            object.extend(self.members);
-        }
-        let mut response = (status, Json(body)).into_response();
+        let mut response = (status, Json(self.to_json())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match status {

@@ -13,7 +13,7 @@ use utoipa::{
 
 use crate::{
     access::{Detail, Role},
-    catalog::{Catalog, Direction, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
+    catalog::{Direction, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
     ids::{OrganisationSlug, ProjectSlug, UploadId},
     payments::{dataset_name, definition, packing::Packing},
 };
@@ -106,9 +106,8 @@ impl PartialSchema for RotationFields {
         let seconds = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(0))
-            .maximum(Some(Catalog::MAX_OVERLAP.as_secs()))
             .default(Some(json!(DEFAULT_OVERLAP.as_secs())))
-            .description(Some("For how long both keys hold."));
+            .description(Some("For how long both keys hold; at most keys.max_overlap_days."));
         ObjectBuilder::new().property("overlap_s", seconds).into()
     }
 }
@@ -128,7 +127,7 @@ fn share_fields(kind: &SchemaType) -> ObjectBuilder {
     let text = || ObjectBuilder::new().schema_type(kind.clone());
     let month = |about: &str| text().pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$")).description(Some(about));
     let instant = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-    let note = ObjectBuilder::new().schema_type(Type::String).max_length(Some(Catalog::MAX_NOTE_CHARS));
+    let note = ObjectBuilder::new().schema_type(Type::String);
     ObjectBuilder::new()
         .property(
             "months_from",
@@ -136,7 +135,7 @@ fn share_fields(kind: &SchemaType) -> ObjectBuilder {
         )
         .property("months_to", month("The last month in UTC. Without it, those to come are shown too."))
         .property("detail", Ref::from_schema_name(Detail::name()))
-        .property("note", note.description(Some("What both sides read.")))
+        .property("note", note.description(Some("What both sides read; at most shares.max_note_chars.")))
         .property(
             "expires_at",
             instant.description(Some("In the future. Without it, the share holds until it is revoked.")),

@@ -47,6 +47,8 @@ impl TestServer {
         config.data_dir = folder.path().to_owned();
         // Tests ask as fast as they can; those of these limits set them.
         (config.http.key_requests_per_s, config.http.organisation_requests_per_s) = (0, 0);
+        // This process is no program that a process for SQL could be.
+        (config.sql.worker_program, config.sql.workers) = (Some(env!("CARGO_BIN_EXE_wattlake").into()), 0);
         change(&mut config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let server = Server::start(config.clone()).await.unwrap();
@@ -322,9 +324,13 @@ pub fn wattlake(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a server that is a process of its own needs to let tests ask as fast as they can.
-pub const NO_RATES: [(&str, &str); 2] =
-    [("WATTLAKE_HTTP_KEY_REQUESTS_PER_S", "0"), ("WATTLAKE_HTTP_ORGANISATION_REQUESTS_PER_S", "0")];
+/// What a server that is a process of its own needs to let tests ask as fast as they can, and to start nothing that they do
+/// not ask for.
+pub const NO_RATES: [(&str, &str); 3] = [
+    ("WATTLAKE_HTTP_KEY_REQUESTS_PER_S", "0"),
+    ("WATTLAKE_HTTP_ORGANISATION_REQUESTS_PER_S", "0"),
+    ("WATTLAKE_SQL_WORKERS", "0"),
+];
 
 /// Runs the real command to its end.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -348,7 +354,15 @@ impl Process {
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = wattlake(folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.args(arguments);
-        Self::started(command)
+        Self::started(command, Stdio::null())
+    }
+
+    /// The same, with all that it logs in a file.
+    pub fn serve_logging(folder: &Path, log: std::fs::File, arguments: &[&str]) -> Self {
+        let mut command =
+            wattlake(folder, &["serve", "--listen", "127.0.0.1:0", "--log-filter", "warn,wattlake=debug"]);
+        command.args(arguments);
+        Self::started(command, log.into())
     }
 
     /// The same, with a limit on the files that it may have open: the system's own, where that is lower.
@@ -357,12 +371,12 @@ impl Process {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", limited, &open_files.to_string(), env!("CARGO_BIN_EXE_wattlake")]);
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).current_dir(folder).env_clear();
-        Self::started(command)
+        Self::started(command, Stdio::null())
     }
 
-    fn started(mut command: Command) -> Self {
+    fn started(mut command: Command, log: Stdio) -> Self {
         use std::io::{BufRead, BufReader};
-        let mut child = command.envs(NO_RATES).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.envs(NO_RATES).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =

@@ -1,0 +1,212 @@
+//! The answer to SQL on its way: rows from the process → bytes in the form that was asked for, a piece at a time, as fast as
+//! they are taken. What was not taken waits in the process.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::{
+    array::RecordBatch,
+    buffer::Buffer,
+    datatypes::{Schema, SchemaRef},
+    ipc::reader::StreamDecoder,
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    SqlError,
+    confine::Confinement,
+    frames::{Frame, Whole},
+    running::Running,
+};
+use crate::query::{Ending, Format, Streamed};
+
+/// An answer is held back for so long, or for so many bytes, where it may just as well come to its end: then its head can say
+/// everything.
+const HOLD: Duration = Duration::from_millis(25);
+const HOLD_BYTES: usize = 256 << 10;
+
+/// How an answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) format: Format,
+    pub(super) csv_guard: bool,
+}
+
+/// An answer whose first rows have come, or which has none.
+pub struct SqlAnswer {
+    running: Running,
+    /// None while a piece is made, and after the end.
+    making: Option<Making>,
+    first: Vec<u8>,
+    asked_at: Instant,
+    lake_version: u64,
+    rows: u64,
+    end: Option<Whole>,
+}
+
+/// What makes bytes of frames.
+struct Making {
+    decoder: StreamDecoder,
+    form: Form,
+    streamed: Option<Streamed>,
+}
+
+impl SqlAnswer {
+    /// Waits for the first rows, or the end. What the process says of how far it has shut itself in goes to `confined`.
+    pub(super) async fn begin(
+        running: Running,
+        form: Form,
+        lake_version: u64,
+        asked_at: Instant,
+        confined: impl Fn(&Confinement),
+    ) -> Result<Self, SqlError> {
+        let making = Some(Making { decoder: StreamDecoder::new(), form, streamed: None });
+        let mut answer = Self { running, making, first: Vec::new(), asked_at, lake_version, rows: 0, end: None };
+        match answer.running.next().await? {
+            Frame::Confined(confinement) => confined(&confinement),
+            Frame::Failed(failure) => return Err(SqlError::Failed(failure)),
+            Frame::Rows(_) | Frame::Whole(_) => {
+                return Err(SqlError::Crashed { how: "it answered before it was shut in".to_owned() });
+            }
+        }
+        while answer.end.is_none() {
+            let frame = if answer.rows == 0 {
+                answer.running.next().await?
+            } else if answer.first.len() >= HOLD_BYTES {
+                break;
+            } else {
+                match timeout(HOLD, answer.running.next()).await {
+                    Ok(frame) => frame?,
+                    Err(_) => break,
+                }
+            };
+            let bytes = answer.take_in(frame).await?;
+            answer.first.extend_from_slice(&bytes);
+        }
+        Ok(answer)
+    }
+
+    /// The next bytes; nothing after the last.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SqlError> {
+        if !self.first.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.first).into()));
+        }
+        while self.end.is_none() {
+            let frame = self.running.next().await?;
+            let bytes = self.take_in(frame).await?;
+            if !bytes.is_empty() {
+                return Ok(Some(bytes.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes bytes of a frame, on a thread for such work.
+    async fn take_in(&mut self, frame: Frame) -> Result<Vec<u8>, SqlError> {
+        let failed = |how: &str| SqlError::Crashed { how: how.to_owned() };
+        let making = self.making.take().ok_or_else(|| failed("a piece of its answer could not be made"))?;
+        match frame {
+            Frame::Rows(bytes) => {
+                let made = tokio::task::spawn_blocking(move || making.rows(bytes)).await;
+                // A panic ends it early; its text went to the log where it happened.
+                let (making, bytes) = made.map_err(|_| failed("what it said could not be read"))??;
+                self.rows = making.streamed.as_ref().map_or(0, Streamed::row_count);
+                self.making = Some(making);
+                Ok(bytes)
+            }
+            Frame::Whole(whole) => {
+                self.running.end().await;
+                if whole.rows != self.rows {
+                    return Err(failed("its rows are not as many as it says"));
+                }
+                let ending = self.ending(&whole);
+                self.end = Some(whole);
+                let made = tokio::task::spawn_blocking(move || making.end(&ending)).await;
+                made.map_err(|_| failed("its end could not be written"))?
+            }
+            Frame::Failed(failure) => {
+                self.making = Some(making);
+                self.running.end().await;
+                Err(SqlError::Failed(failure))
+            }
+            Frame::Confined(_) => Err(failed("it was shut in twice")),
+        }
+    }
+
+    fn ending(&self, whole: &Whole) -> Ending {
+        let elapsed = u64::try_from(self.asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let statistics = json!({
+            "elapsed_ms": elapsed,
+            "scanned_rows": whole.scanned_rows,
+            "scanned_bytes": whole.scanned_bytes,
+        });
+        Ending { lake_version: self.lake_version, truncated: whole.truncated, statistics }
+    }
+
+    /// Rows that were made bytes of so far.
+    #[must_use]
+    pub fn row_count(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether rows were left out, once that is known.
+    #[must_use]
+    pub fn truncated(&self) -> Option<bool> {
+        self.end.as_ref().map(|end| end.truncated)
+    }
+
+    /// The bytes of an answer whose end has come with its beginning.
+    #[must_use]
+    pub fn whole(&mut self) -> Option<Bytes> {
+        self.end.is_some().then(|| std::mem::take(&mut self.first).into())
+    }
+
+    /// What is sent where the answer breaks off, in the one form that has room for it.
+    #[must_use]
+    pub fn broken_off(&self, problem: &Value) -> Option<Vec<u8>> {
+        self.making.as_ref()?.streamed.as_ref()?.broken_off(problem)
+    }
+}
+
+impl Making {
+    /// Bytes of the Arrow IPC stream → bytes of the answer.
+    fn rows(mut self, bytes: Vec<u8>) -> Result<(Self, Vec<u8>), SqlError> {
+        let unread = |error: arrow::error::ArrowError| SqlError::Crashed { how: error.to_string() };
+        let (mut buffer, mut out) = (Buffer::from_vec(bytes), Vec::new());
+        while !buffer.is_empty() {
+            let batch = self.decoder.decode(&mut buffer).map_err(unread)?;
+            self.begin(&mut out)?;
+            if let (Some(batch), Some(streamed)) = (batch, self.streamed.as_mut()) {
+                out.extend_from_slice(&streamed.rows(&of_schema(batch, streamed.schema())?)?);
+            }
+        }
+        Ok((self, out))
+    }
+
+    /// Writes the answer's head, once its columns are known.
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), SqlError> {
+        if let (None, Some(schema)) = (&self.streamed, self.decoder.schema()) {
+            let schema = Arc::new(Schema::new(schema.fields().clone()));
+            let (streamed, head) = Streamed::begin(self.form.format, &schema, self.form.csv_guard)?;
+            self.streamed = Some(streamed);
+            out.extend_from_slice(&head);
+        }
+        Ok(())
+    }
+
+    fn end(mut self, ending: &Ending) -> Result<Vec<u8>, SqlError> {
+        let unread = |error: arrow::error::ArrowError| SqlError::Crashed { how: error.to_string() };
+        self.decoder.finish().map_err(unread)?;
+        let Some(streamed) = self.streamed else {
+            return Err(SqlError::Crashed { how: "it answered without columns".to_owned() });
+        };
+        Ok(streamed.end(ending)?)
+    }
+}
+
+/// The same rows without what the stream's schema says besides.
+fn of_schema(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SqlError> {
+    let (_, columns, _) = batch.into_parts();
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| SqlError::Crashed { how: error.to_string() })
+}
