@@ -67,7 +67,7 @@ const NOT_WHOLE: [(&str, &str); 3] = [
     ("x-wattlake-truncated", "the limit left rows out; limit=… takes more"),
     (
         "x-wattlake-withheld-cells",
-        "some of it is shared as aggregates, without the cells of too few customers; --json says how many",
+        "some of it is shared as aggregates, without the cells in which a customer could be made out; --json says how many",
     ),
     (
         "x-wattlake-left-out",

@@ -155,7 +155,7 @@ fn answer(metric: Value, parameters: Value, row: &Value) -> Value {
             json!({
                 "type": ["integer", "null"], "minimum": 0,
                 "description": "Of what is shared as aggregates in the period, cells (a site in a month and a currency) that are \
-                                left out because they have too few customers; null where nothing is.",
+                                left out because a customer could be made out in them; null where nothing is.",
             }),
         ),
         ("warnings", list("AnswerWarning")),

@@ -207,7 +207,7 @@ impl Engine {
         let withheld = withheld_cells.filter(|cells| *cells > 0).map(|cells| AnswerWarning {
             code: "withheld",
             message: format!(
-                "of what is shared as aggregates, {cells} cells are withheld, which have too few customers"
+                "of what is shared as aggregates, {cells} cells are withheld, in which a customer could be made out"
             ),
         });
         let left_out = plan.left_out.as_ref().map_or(0, |refused| refused.projects.len());
