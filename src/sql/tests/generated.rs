@@ -237,6 +237,7 @@ impl Maker {
         }
     }
 
+    #[allow(clippy::format_push_string, reason = "a statement grows clause by clause")]
     fn query(&mut self, depth: usize) -> String {
         let with = match self.chance.below(5) {
             0 if depth > 0 => format!("WITH c AS ({}) ", self.query(depth - 1)),
