@@ -130,6 +130,8 @@ impl Catalog {
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(BUSY_TIMEOUT)
+            // To ask a connection to a local file whether it lives takes as long as a query does.
+            .test_before_acquire(false)
             // Where SQLite itself ends a transaction, as on a full disk, sqlx takes the connection to be in one for ever.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
