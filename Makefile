@@ -7,15 +7,17 @@ BENCH_ROWS := 1000000
 BENCH_PROFILE := dist
 ROUNDS := 1000
 REQUESTS := 100000
+STATEMENTS := 100000
+SLT :=
 BENCH_DATA := target/bench-data/1m
 FUZZ_SECONDS := 60
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug/wattlake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fuzz crash canary lint fmt bench clean tools
+.PHONY: help demo build test fuzz crash canary hostile slt lint fmt bench clean tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 demo: tools ## build Wattlake, load three invented projects and serve them on 127.0.0.1
 	@test -x '$(BUILT)' || printf '%s\n' \
@@ -46,6 +48,15 @@ crash: tools ## kill the server, cut its power and damage its files, ROUNDS time
 
 canary: tools ## look for texts of other tenants in the answers to REQUESTS requests of each other
 	CANARY_REQUESTS=$(REQUESTS) cargo test --locked --test it -- canary::
+
+hostile: tools ## make STATEMENTS of hostile SQL by chance, for the guard and the planner alone and for a server
+	SQL_STATEMENTS=$(STATEMENTS) cargo test --locked --lib -- generated_statements --nocapture
+	SQL_STATEMENTS=$(STATEMENTS) cargo test --locked --test it -- hostile_sql:: --nocapture
+
+slt: tools $(VENV)/installed ## ask a server the queries of the .slt files in a folder (SLT=folder), such as the engine's own tests
+	@test -d '$(SLT)' || { echo 'make slt SLT=folder: a folder of .slt files, such as datafusion/sqllogictest/test_files of its repository' >&2; exit 1; }
+	cargo build --locked
+	$(PYTHON) tests/clients/run_slt.py '$(BUILT)' '$(SLT)'
 
 bench: tools $(BENCH_DATA)/manifest.json ## measure upload and every metric on a million rows, as packages are built (BENCH_PROFILE=dist)
 	cargo bench --locked --profile $(BENCH_PROFILE)

@@ -7,5 +7,7 @@ mod ingest;
 mod queries;
 mod rights;
 mod set;
+mod sql;
+mod turns;
 
-criterion::criterion_main!(audit::benches, ingest::benches, queries::benches, rights::benches);
+criterion::criterion_main!(audit::benches, ingest::benches, queries::benches, rights::benches, sql::benches);

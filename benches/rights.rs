@@ -17,7 +17,10 @@ use wattlake::{
     query::{Format, Inputs, Metric, MetricRequest, ParameterLimits, ProjectFacts},
 };
 
-use crate::set;
+use crate::{
+    set,
+    turns::{is_asked_for, median, say},
+};
 
 const FEW: usize = 10;
 const MANY: usize = 1000;
@@ -78,26 +81,6 @@ fn half_a_year(project: usize) -> Bytes {
         }
     }
     file.into()
-}
-
-/// Whether the program was asked for a bench of this name, as criterion decides it of its own.
-fn is_asked_for(name: &str) -> bool {
-    let mut arguments = std::env::args().skip(1);
-    let named: Vec<String> = arguments.by_ref().filter(|argument| !argument.starts_with('-')).collect();
-    let only_looks = std::env::args().any(|argument| argument == "--test" || argument == "--list");
-    !only_looks && (named.is_empty() || named.iter().any(|named| name.contains(named.as_str())))
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// Says a ratio of two sides.
-#[expect(clippy::print_stdout, reason = "it is what this program is for")]
-fn say(name: &str, one: (&str, Duration), other: (&str, Duration)) {
-    let ratio = one.1.as_secs_f64() / other.1.as_secs_f64();
-    println!("{name:<44} {ratio:.2}   ({} {:?}, {} {:?})", one.0, one.1, other.0, other.1);
 }
 
 /// A scope of one project costs the same among a thousand as among ten.

@@ -67,13 +67,17 @@ impl Lake {
 
     /// One more project, of an organisation of its own, which is called `o` and the project's slug; and a key of a viewer of it.
     pub async fn add_tenant(&mut self) -> String {
-        let mut new = project(self.projects.len() + 1);
-        let organisation: OrganisationSlug = format!("o{}", new.slug).parse().unwrap();
-        let catalog = &self.state.catalog;
-        catalog.create_organisation(organisation.clone(), "Bench".to_owned()).await.unwrap();
-        new.organisation = Some(organisation.clone());
-        self.projects.push(catalog.create_project(new).await.unwrap());
+        let organisation: OrganisationSlug = format!("o{}", project(self.projects.len() + 1).slug).parse().unwrap();
+        self.state.catalog.create_organisation(organisation.clone(), "Bench".to_owned()).await.unwrap();
+        self.add_project_of(organisation.clone()).await;
         self.key_of(organisation).await
+    }
+
+    /// One more project of an organisation.
+    pub async fn add_project_of(&mut self, organisation: OrganisationSlug) {
+        let mut new = project(self.projects.len() + 1);
+        new.organisation = Some(organisation);
+        self.projects.push(self.state.catalog.create_project(new).await.unwrap());
     }
 
     /// A key of a viewer.

@@ -6,12 +6,14 @@
 //! not used: under `cargo test` it takes its seeds from the system, so that no run is like another, and makes bytes by
 //! chance alone, of which none gets past the header of a CSV file.
 
+mod chance;
+
 use std::{
     collections::HashSet,
     fmt::Debug,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    ops::{Deref, Range},
+    ops::Deref,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{
@@ -25,6 +27,8 @@ use bolero::{
     Engine, Test, TestTarget,
     bolero_engine::{driver::Options, panic},
 };
+
+pub(crate) use chance::Chance;
 
 /// Bytes of an input at most.
 const MAX_BYTES: usize = 16 << 10;
@@ -170,33 +174,7 @@ impl Runner<'_> {
     }
 }
 
-/// A sequence of numbers that its seed settles. (`SplitMix64`: Steele, Lea, Flood, 2014)
-pub(crate) struct Chance(pub(crate) u64);
-
 impl Chance {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`; 0 where there is none.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.number() >> 8).unwrap_or(usize::MAX).checked_rem(end).unwrap_or(0)
-    }
-
-    pub(crate) fn of<'a, T: ?Sized>(&mut self, choices: &'a [impl AsRef<T>]) -> &'a T {
-        choices[self.below(choices.len())].as_ref()
-    }
-
-    /// A stretch of something so long, short more often than long.
-    pub(crate) fn stretch(&mut self, length: usize) -> Range<usize> {
-        let start = self.below(length + 1);
-        let most = if self.below(4) == 0 { length } else { 8 };
-        start..(start + 1 + self.below(most)).min(length)
-    }
-
     /// A new input, made from old ones.
     fn input(&mut self, bases: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
         let mut input = self.of::<[u8]>(bases).to_vec();

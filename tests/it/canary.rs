@@ -4,7 +4,7 @@
 #![allow(clippy::similar_names, reason = "who asks is an asker, and what, asked")]
 
 mod ask;
-mod world;
+pub mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestServer, Upload, counts, project};
+use crate::{
+    binary::rounds,
+    harness::{TestServer, Upload, counts, project},
+};
 
 /// Rows of the generator that are bad by its own word and good by the rules of Wattlake; of the other kinds, each is
 /// refused. (`benches/gen_payments.py --list-bad`)
@@ -148,4 +151,24 @@ async fn of_a_set_with_every_kind_of_bad_row_exactly_the_refused_kinds_are_rejec
         let rejected = lines.len() as u64;
         assert_eq!(counts(&report), [read, read - duplicates - rejected, 0, duplicates, rejected], "{name}");
     }
+}
+
+/// Questions that are asked in an ordinary run of the tests; `SQL_QUESTIONS` and `SQL_SEED` ask others.
+const QUESTIONS: u64 = 300;
+
+#[tokio::test]
+async fn sql_has_the_answers_that_duckdb_gives_over_the_same_rows_to_the_last_decimal() {
+    let odd = ["negative_amount=60", "three_decimals=60", "bad_status=30", "formula_name=6", "multiline_note=12"];
+    let odd: Vec<&dyn AsRef<OsStr>> = odd.iter().flat_map(|kind| [&"--bad" as &dyn AsRef<OsStr>, kind]).collect();
+    let set = Set::generate("6000", &odd).await;
+    let server = TestServer::start().await;
+    for (_, slug, file) in set.files(&server).await {
+        server.admin().commit(&Upload::new(&slug, file)).await;
+    }
+    // Local months are not those of UTC.
+    let moved = server.admin().patch("/v1/projects/p01", json!({"time_zone": "Africa/Nairobi"})).await;
+    assert_eq!(moved.status, 200, "{}", moved.text);
+    let (questions, seed) = (rounds("SQL_QUESTIONS", QUESTIONS).to_string(), rounds("SQL_SEED", 1).to_string());
+    let folder = server.folder.path();
+    run("tests/clients/check_sql.py", &[&server.address, &server.admin.secret, &folder, &questions, &seed]).await;
 }

@@ -22,6 +22,7 @@ mod disk_faults;
 mod ended_rights;
 mod failpoints;
 mod harness;
+mod hostile_sql;
 mod idempotency;
 mod limits;
 mod metrics;

@@ -346,6 +346,11 @@ async fn what_is_left_out_is_said_and_an_answer_that_cannot_say_it_breaks_off() 
 
 /// Processes for SQL of a server that is a process of its own.
 fn workers_of(server: &Process) -> Vec<u32> {
+    children_of(server.id())
+}
+
+/// What a process has started, and what still runs.
+pub fn children_of(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -357,7 +362,7 @@ fn workers_of(server: &Process) -> Vec<u32> {
                 .map(|value| value.trim().to_owned())
                 .unwrap_or_default()
         };
-        if value("PPid:") == server.id().to_string() && !value("State:").starts_with('Z') {
+        if value("PPid:") == parent.to_string() && !value("State:").starts_with('Z') {
             found.push(id);
         }
     }

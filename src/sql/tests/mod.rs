@@ -5,10 +5,12 @@ mod explained;
 mod faults;
 mod generated;
 mod limits;
+#[path = "../../../tests/hostile_sql/maker.rs"]
+mod made;
+#[path = "../../../tests/hostile_sql/corpus.rs"]
+mod read;
 
 use std::{
-    fs,
-    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -25,65 +27,18 @@ use datafusion::{
     prelude::{DataFrame, SessionContext},
 };
 
+use read::{Hostile, hostile};
+
 use super::{Checked, Fault, functions};
 use crate::{
     config::{Sources, SqlLimits},
+    fuzz::Chance,
     query,
 };
 
 /// The defaults of the settings.
 fn limits() -> SqlLimits {
     Sources::default().load().unwrap().config.sql.limits
-}
-
-/// A statement of the corpus, and what is to come of it.
-#[derive(Clone, Debug)]
-struct Hostile {
-    /// Its file and line.
-    at: String,
-    sql: String,
-    outcome: String,
-}
-
-/// Every statement of `tests/hostile_sql/`, whose README says how they are written.
-fn hostile() -> Vec<Hostile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile_sql");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
-    files.sort();
-    let mut statements = Vec::new();
-    for path in files {
-        let (text, name) =
-            (fs::read_to_string(&path).unwrap(), path.file_name().unwrap().to_string_lossy().into_owned());
-        let mut outcome = String::new();
-        for (index, line) in text.lines().enumerate() {
-            if let Some(next) = line.strip_prefix("--> ") {
-                next.clone_into(&mut outcome);
-            } else if !line.is_empty() && !line.starts_with("# ") {
-                let at = format!("{name}:{}", index + 1);
-                statements.push(Hostile { at, sql: written_out(line), outcome: outcome.clone() });
-            }
-        }
-    }
-    statements
-}
-
-/// A line of the corpus as the statement that it stands for.
-fn written_out(line: &str) -> String {
-    let mut sql = String::new();
-    let mut parts = line.split('⟦');
-    sql.push_str(parts.next().unwrap());
-    for part in parts {
-        let (inner, rest) = part.split_once('⟧').unwrap();
-        if let Some(code) = inner.strip_prefix("U+") {
-            sql.push(char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap());
-        } else {
-            let (times, text) = inner.split_once('×').unwrap();
-            sql.push_str(&text.repeat(times.parse().unwrap()));
-        }
-        sql.push_str(rest);
-    }
-    sql.replace('⏎', "\n")
 }
 
 /// Runs something on a thread with so much stack. What overflows it ends the process of the tests.

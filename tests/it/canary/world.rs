@@ -121,8 +121,13 @@ pub struct World {
 
 impl World {
     pub async fn new(folder: &Path, log: &Path) -> Self {
+        Self::with(folder, log, &[]).await
+    }
+
+    /// The same, with arguments to its server.
+    pub async fn with(folder: &Path, log: &Path, arguments: &[&str]) -> Self {
         let admin = stdout(&run(folder, &["keys", "create", "--role", "admin", "--name", "canary"])).trim().to_owned();
-        let process = Process::serve_logging(folder, std::fs::File::create(log).unwrap(), &[]);
+        let process = Process::serve_logging(folder, std::fs::File::create(log).unwrap(), arguments);
         let (askers, given, organisations, projects, files) = Default::default();
         let mut world = Self { process, askers, given, organisations, projects, files, next: 0 };
         world.given.push(Given { text: admin.clone(), owner: '-', also: &[] });
