@@ -13,6 +13,10 @@ its rows fetched, footers cached, with a SQL that is at most as much work: no sh
 "read": Wattlake keeps nothing of files (query.partials_bytes of 1 byte), so that each question reads all of its files, as DuckDB's does.
 "known": as it comes, after the same question was asked once.
 
+Rows (--part rows). A million rows of nine columns in each form: Wattlake by HTTP from a process of its own, received and dropped; DuckDB's COPY of
+the same SELECT over the same files to a file in memory (/dev/shm), and for Arrow its record batches, taken one after the other. Processor time of
+Wattlake is its process's and those of its children's. The first byte of DuckDB's files is not counted: they are there when they are whole.
+
 Also: the start with all of it, and an upload of 20,000 new rows into it. Compare ratios, not times from two machines.
 """
 
@@ -99,6 +103,22 @@ class Server:
     def cpu(self) -> float:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICK
+
+    def cpu_with_children(self) -> float:
+        """With that of the processes for SQL that have ended."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:15])) / TICK
+
+    def export(self, sql: str, form: str) -> tuple[float, int]:
+        """Asks for rows; gives the seconds to the first byte, and the bytes."""
+        body = json.dumps({"sql": sql, "format": form}).encode()
+        request = urllib.request.Request(f"{self.address}/v1/sql", body, {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
+        began = time.perf_counter()
+        with urllib.request.urlopen(request) as answer:
+            count, first = len(answer.read(1)), time.perf_counter() - began
+            while piece := answer.read(1 << 20):
+                count += len(piece)
+        return first, count
 
     def peak_mib(self) -> int:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -208,6 +228,39 @@ def metrics(server: Server, rounds: int, how: str) -> None:
             show(f"{metric}, {name}, {how}", ours, theirs)
 
 
+ROWS = "SELECT payment_id, paid_at, project_id, site, meter_id, customer_id, customer_name, amount, status FROM {} LIMIT 1000000"
+FORMS = {"json": "FORMAT json, ARRAY true", "ndjson": "FORMAT json", "csv": "FORMAT csv, HEADER", "arrow": None,
+         "parquet": "FORMAT parquet, COMPRESSION zstd"}
+
+
+def exports(server: Server, rounds: int) -> None:
+    con = duckdb.connect()
+    con.execute("SET threads=2; SET TimeZone='UTC'; SET parquet_metadata_cache=true")
+    files = sorted(glob.glob(f"{server.folder}/lake/payments/project_id=*/month=*/*.parquet"))
+    con.execute(f"CREATE VIEW p AS SELECT * FROM read_parquet({files}, hive_partitioning=true, hive_types={{'month': VARCHAR}})")
+    target = "/dev/shm/wattlake-bench-export"
+    for form, options in FORMS.items():
+        def export() -> int:
+            if options is not None:
+                con.execute(f"COPY ({ROWS.format('p')}) TO '{target}' ({options})")
+                return os.path.getsize(target)
+            return sum(batch.nbytes for batch in con.sql(ROWS.format("p")).to_arrow_reader(100_000))
+        ours, theirs = [], []
+        server.export(ROWS.format("payments"), form), export()
+        for _ in range(rounds):
+            before, began = server.cpu_with_children(), time.perf_counter()
+            first, count = server.export(ROWS.format("payments"), form)
+            wall = time.perf_counter() - began
+            # What a child took is known once it is gone.
+            time.sleep(0.1)
+            ours.append({"wall_s": wall, "cpu_s": server.cpu_with_children() - before, "bytes": count, "first_ms": first * 1e3})
+            before, began = time.process_time(), time.perf_counter()
+            count = export()
+            theirs.append({"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - before, "bytes": count, "first_ms": float("nan")})
+        show(f"rows, {form},", ours, theirs)
+    pathlib.Path(target).unlink(missing_ok=True)
+
+
 def small_uploads(server: Server, files: list[str], rounds: int, scratch: pathlib.Path) -> None:
     walls = []
     for number in range(rounds):
@@ -227,21 +280,26 @@ def main() -> None:
     arguments.add_argument("--work", default="target/bench-data/beside")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--at-once", type=int, default=2, help="uploads at once")
-    arguments.add_argument("--part", choices=["ingest", "metrics", "both"], default="both",
-                           help="metrics alone goes on with the lake of an earlier run")
+    arguments.add_argument("--part", choices=["ingest", "metrics", "rows", "both"], default="both",
+                           help="metrics, or rows of SQL, alone goes on with the lake of an earlier run")
     given = arguments.parse_args()
     work = pathlib.Path(given.work).absolute()
     files = sorted(map(os.path.abspath, glob.glob(f"{given.set}/project=*/*.csv")))
     server = Server(given.binary, work / "wattlake")
     atexit.register(server.stop)
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n\n| | Wattlake | DuckDB | ratio |\n|---|---|---|---|")
-    if given.part != "metrics":
+    if given.part in ("ingest", "both"):
         ours, theirs = [], []
         for _ in range(given.rounds):
             theirs.append(duckdb_ingest(files, work / "duckdb"))
             ours.append(wattlake_ingest(server, files, given.at_once))
         show(f"ingest, {given.at_once} at once,", ours, theirs)
-    if given.part != "ingest":
+    if given.part == "rows":
+        server.key = json.loads(server.run("keys", "create", "--role", "admin", "--name", "bench", "--json"))["key"]
+        server.start()
+        exports(server, given.rounds)
+        server.stop()
+    if given.part in ("metrics", "both"):
         starts = []
         for _ in range(3):
             starts.append(server.start())

@@ -11,7 +11,8 @@ What the two define differently is a mark in the text, which stands for what eac
     {like:x:p}     x matches the regular expression p
     {series:a:b}   dates from a to b, a month apart, as column `value`
 
-Nulls are always told where to stand, since the two differ there. Every question has an order that is total, or none.
+What Wattlake refuses of this is left out: two aggregates of different orders in one SELECT, and sum(x) beside sum(CAST(x AS …)), which have one
+name to the engine. Nulls are always told where to stand, since the two differ there. Every question has an order that is total, or none.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CREATE MACRO nearest_rank(x, p) AS list_sort(list(x) FILTER (x IS NOT NULL))[(co
 
 MONEY = ["amount", "transaction_charges", "coalesce(transaction_charges, 0)", "amount - coalesce(transaction_charges, 0)", "amount * 2",
          "amount * 1.5", "abs(amount)", "-amount", "CASE WHEN settlement = 'settled' THEN amount ELSE 0 END",
-         "CASE WHEN settlement = 'settled' THEN amount END", "round(amount, 2)", "CAST(amount AS DECIMAL(18,2))", "greatest(amount, 0)",
+         "CASE WHEN settlement = 'settled' THEN amount END", "round(amount, 2)", "CAST(amount AS DECIMAL(18,2)) + 0", "greatest(amount, 0)",
          "least(amount, 1000.5)", "nullif(amount, 100)", "amount + amount * 0.16", "amount % 7"]
 TEXT = ["site", "settlement", "source", "customer_name", "upper(customer_name)", "lower(customer_name)", "left(meter_id, 5)",
         "right(meter_id, 3)", "substr(customer_name, 2, 4)", "site || ' / ' || settlement", "concat(account_type, '-', site)",
@@ -120,7 +121,7 @@ class Questions:
             f"sum({money}) FILTER (WHERE {self.condition(1)})", f"count(*) FILTER (WHERE {self.condition(1)})", f"sum({pick(INTEGER)})",
             "string_agg(DISTINCT source, ',' ORDER BY source)", f"bool_and({self.condition(0)})", f"bool_or({self.condition(0)})",
             "sum(DISTINCT amount)", f"sum({money}) - sum(coalesce(transaction_charges, 0))", f"coalesce(sum({money}), 0) * 2",
-            "string_agg(payment_id, '-' ORDER BY amount DESC, payment_id, project_id)", f"max({pick(INTEGER)}) - min({pick(INTEGER)})",
+            f"max({pick(INTEGER)}) - min({pick(INTEGER)})",
         ])
 
     def order(self, columns: int) -> str:
@@ -151,7 +152,8 @@ class Questions:
     def top(self) -> tuple[str, bool]:
         keys = self.some(["site", "project_id", "customer_id", "meter_id", "source", "month"], 1, 3)
         by = ", ".join(f"{key} NULLS LAST" for key in keys)
-        return (f"SELECT {', '.join(keys)}, sum(amount) AS revenue, count(*) AS payments FROM payments{self.where()} GROUP BY {', '.join(keys)} "
+        return (f"SELECT {', '.join(keys)}, sum(amount) AS revenue, count(*) AS payments, "
+                f"string_agg(payment_id, '-' ORDER BY amount DESC, payment_id, project_id) AS ids FROM payments{self.where()} GROUP BY {', '.join(keys)} "
                 f"ORDER BY revenue {self.chance.choice(['ASC', 'DESC'])} NULLS LAST, payments DESC, {by} LIMIT {self.chance.randint(1, 30)}"), True
 
     def rows(self) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ SELECT CAST(meter_id AS DATE) FROM payments
 SELECT CAST(notes AS TIMESTAMP) FROM payments
 SELECT CAST(customer_name AS DECIMAL(10, 2)) FROM payments
 SELECT CAST(customer_name AS BOOLEAN) FROM payments
-SELECT 1 / (CASE WHEN customer_name LIKE 'A%' THEN 0 ELSE 1 END) FROM payments
+SELECT 1 / (CASE WHEN customer_name LIKE '%a%' THEN 0 ELSE 1 END) FROM payments
 SELECT 1 % (CASE WHEN amount > 100 THEN 0 ELSE 1 END) FROM payments
 SELECT amount / 0 FROM payments
 SELECT 1 / 0

@@ -42,6 +42,20 @@ impl Dialect for QueryDialect {
         (left == 0).then_some(Err(ParserError::RecursionLimitExceeded))
     }
 
+    /// `IS DISTINCT FROM` takes of what stands behind it as much as its precedence lets it. The parser's own takes all: of
+    /// `a IS DISTINCT FROM b OR c` it makes `a IS DISTINCT FROM (b OR c)`.
+    fn parse_infix(&self, parser: &mut Parser, left: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let make = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsDistinctFrom
+        } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsNotDistinctFrom
+        } else {
+            return None;
+        };
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Is));
+        Some(right.map(|right| make(Box::new(left.clone()), Box::new(right))))
+    }
+
     fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
         POSTGRES.identifier_quote_style(identifier)
     }

@@ -62,14 +62,24 @@ impl Heard {
 }
 
 pub struct Siege {
+    // Before the server, whose end others are not to see.
+    over: Over,
     world: World,
     client: reqwest::Client,
     folder: tempfile::TempDir,
     began_with_kib: u64,
     slowest: AtomicU64,
-    over: Arc<AtomicBool>,
     neighbour: JoinHandle<Vec<Duration>>,
     watch: JoinHandle<u64>,
+}
+
+/// Tells those beside the siege that it is over, however it ends.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Siege {
@@ -85,14 +95,14 @@ impl Siege {
         ];
         let arguments: Vec<&str> = limits.into_iter().flat_map(|(name, value)| [name, value]).collect();
         let world = World::with(folder.path(), &folder.path().join("log"), &arguments).await;
-        let over = Arc::new(AtomicBool::new(false));
+        let over = Over(Arc::new(AtomicBool::new(false)));
         let viewer = world.askers.iter().find(|asker| (asker.owner, asker.role) == (GIVER, "viewer")).unwrap();
-        let neighbour = neighbour(world.process.address.clone(), viewer.secret.clone(), Arc::clone(&over));
-        let (server, ended) = (world.process.id(), Arc::clone(&over));
+        let neighbour = neighbour(world.process.address.clone(), viewer.secret.clone(), Arc::clone(&over.0));
+        let (server, ended) = (world.process.id(), Arc::clone(&over.0));
         let watch = tokio::task::spawn_blocking(move || most_of_a_worker(server, &ended));
         let began_with_kib = world.process.peak_memory_kib();
         let (client, slowest) = (reqwest::Client::new(), AtomicU64::new(0));
-        Self { world, client, folder, began_with_kib, slowest, over, neighbour: tokio::spawn(neighbour), watch }
+        Self { over, world, client, folder, began_with_kib, slowest, neighbour: tokio::spawn(neighbour), watch }
     }
 
     /// The answers to all questions, in their order.
@@ -185,7 +195,7 @@ impl Siege {
         let metric = admin.get("/v1/metrics/revenue_per_site").await;
         assert!(metric.status == 200 && metric.body["rows"].as_array().is_some_and(|rows| !rows.is_empty()));
         assert!(children_of(self.world.process.id()).len() <= 2, "a process for SQL is left beside those that wait");
-        self.over.store(true, Ordering::Relaxed);
+        self.over.0.store(true, Ordering::Relaxed);
         let mut waits = self.neighbour.await.unwrap();
         waits.sort_unstable();
         let worker_mib = self.watch.await.unwrap() >> 10;
