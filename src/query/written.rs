@@ -4,9 +4,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, StringBuilder},
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder},
     compute::cast,
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    datatypes::{DataType, Decimal128Type, Decimal256Type, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
     ipc::writer::StreamWriter,
     util::display::{ArrayFormatter, FormatOptions},
@@ -96,7 +96,18 @@ pub fn written_rows(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
     RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
 }
 
+/// The engine lets a sum or a product have more digits than its type, and whoever writes them leaves out the last of them.
+fn has_no_more_digits_than_its_type(column: &ArrayRef) -> Result<(), ArrowError> {
+    let checked = match column.data_type() {
+        DataType::Decimal128(digits, _) => column.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits),
+        DataType::Decimal256(digits, _) => column.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits),
+        _ => Ok(()),
+    };
+    checked.map_err(|_| ArrowError::ArithmeticOverflow("a decimal has more digits than its type".to_owned()))
+}
+
 fn plain(column: &ArrayRef, written: &DataType) -> Result<ArrayRef, ArrowError> {
+    has_no_more_digits_than_its_type(column)?;
     let engine = match column.data_type() {
         DataType::Dictionary(_, values) => values.as_ref(),
         other => other,
@@ -313,7 +324,7 @@ fn guard(text: String, guarded: bool) -> String {
 #[cfg(test)]
 mod tests {
     use arrow::{
-        array::{Int32Array, IntervalYearMonthArray, ListArray, NullArray, StringArray, UInt64Array},
+        array::{Decimal128Array, Int32Array, IntervalYearMonthArray, ListArray, NullArray, StringArray, UInt64Array},
         datatypes::{Int32Type, IntervalUnit},
     };
     use bytes::Bytes;
@@ -344,6 +355,18 @@ mod tests {
         let text = String::from_utf8(json.rows(&rows).unwrap()).unwrap();
         let expected = "\n[18446744073709551615,-7,\"[1, ]\",\"1 years 2 mons\",null,\"a\"],\n[1,null,null,\"0 years 0 mons\",null,\"b\"]";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_decimal_of_more_digits_than_its_type_is_never_cut() {
+        let of = |value: i128| {
+            let column: ArrayRef =
+                Arc::new(Decimal128Array::from(vec![value]).with_data_type(DataType::Decimal128(38, 0)));
+            let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+            written_rows(&rows, &written_schema(&rows.schema()))
+        };
+        assert!(of(10_i128.pow(38) - 1).is_ok());
+        assert!(matches!(of(10_i128.pow(38)), Err(ArrowError::ArithmeticOverflow(_))));
     }
 
     #[test]

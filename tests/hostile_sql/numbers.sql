@@ -104,6 +104,10 @@ SELECT substr(1)
 SELECT INTERVAL 'nonsense'
 SELECT INTERVAL '99999999999999999999 years'
 SELECT INTERVAL '1 fortnight'
+# More digits than a decimal has: none is left out.
+--> fails sql_execution
+SELECT sum(x) FROM (VALUES (CAST('6⟦37×0⟧' AS DECIMAL(38,0))), (CAST('6⟦37×0⟧' AS DECIMAL(38,0)))) AS t(x)
+SELECT CAST('9⟦13×0⟧' AS DECIMAL(18,0)) * CAST('9⟦13×0⟧' AS DECIMAL(18,0)) * CAST('15⟦9×0⟧' AS DECIMAL(18,0))
 # No microseconds, which instants are told in, reach so far.
 --> fails sql_execution
 SELECT to_timestamp_seconds(9223372036854775807)

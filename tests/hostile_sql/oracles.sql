@@ -44,8 +44,10 @@ EXPLAIN WITH a AS (SELECT site FROM payments) SELECT * FROM a
 explain select sum(amount) from payments group by site
 --> unplanned sql_unknown_name
 EXPLAIN SELECT secret FROM payments
-# The engine lets whole numbers of 64 bits wrap around; decimals it does not.
+# The engine lets whole numbers of 64 bits wrap around, and sums of decimals beyond the 1.7e38 units that 128 bits reach.
 --> runs
 SELECT 9223372036854775807 + 1
 SELECT -9223372036854775808 - 1
 SELECT 9223372036854775807 * 2
+SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)
+SELECT sum(x) OVER () FROM (VALUES (CAST('⟦38×9⟧' AS DECIMAL(38,0))), (CAST('⟦38×9⟧' AS DECIMAL(38,0)))) AS t(x)
