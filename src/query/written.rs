@@ -6,7 +6,10 @@ use std::{collections::HashSet, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder},
     compute::cast,
-    datatypes::{DataType, Decimal128Type, Decimal256Type, Field, Schema, SchemaRef, TimeUnit},
+    datatypes::{
+        DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, Field, Schema,
+        SchemaRef, TimeUnit,
+    },
     error::ArrowError,
     ipc::writer::StreamWriter,
     util::display::{ArrayFormatter, FormatOptions},
@@ -44,6 +47,14 @@ pub struct WrittenColumn {
 fn written_type(engine: &DataType) -> DataType {
     match engine {
         DataType::Dictionary(_, values) => written_type(values),
+        DataType::Decimal32(digits, scale)
+        | DataType::Decimal64(digits, scale)
+        | DataType::Decimal128(digits, scale)
+        | DataType::Decimal256(digits, scale)
+            if *scale < 0 =>
+        {
+            whole_number(*digits, *scale)
+        }
         DataType::UInt64 => DataType::Decimal128(20, 0),
         integer if integer.is_integer() => DataType::Int64,
         DataType::Decimal32(digits, scale) | DataType::Decimal64(digits, scale) => {
@@ -55,6 +66,15 @@ fn written_type(engine: &DataType) -> DataType {
         DataType::Timestamp(_, Some(_)) => instant(),
         DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
         DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Boolean => engine.clone(),
+        _ => DataType::Utf8,
+    }
+}
+
+/// A decimal of a negative scale, such as that of 1e10, with all its digits: Parquet has no such scale, and a zero of it is written 000.
+fn whole_number(digits: u8, scale: i8) -> DataType {
+    match digits.saturating_add(scale.unsigned_abs()) {
+        digits @ ..=DECIMAL128_MAX_PRECISION => DataType::Decimal128(digits, 0),
+        digits @ ..=DECIMAL256_MAX_PRECISION => DataType::Decimal256(digits, 0),
         _ => DataType::Utf8,
     }
 }
@@ -367,6 +387,23 @@ mod tests {
         };
         assert!(of(10_i128.pow(38) - 1).is_ok());
         assert!(matches!(of(10_i128.pow(38)), Err(ArrowError::ArithmeticOverflow(_))));
+    }
+
+    #[test]
+    fn a_decimal_of_a_negative_scale_is_a_whole_number() {
+        for (digits, scale, value, expected) in
+            [(10, -2, 0, "0"), (10, -2, 123, "12300"), (38, -4, -7, "-70000"), (38, -100, 0, "\"000")]
+        {
+            let column = Decimal128Array::from(vec![value]).with_data_type(DataType::Decimal128(digits, scale));
+            let rows = RecordBatch::try_from_iter([("n", Arc::new(column) as ArrayRef)]).unwrap();
+            let schema = written_schema(&rows.schema());
+            let rows = written_rows(&rows, &schema).unwrap();
+            let (mut json, _) = Streamed::begin(Format::Json, &schema, false).unwrap();
+            let text = String::from_utf8(json.rows(&rows).unwrap()).unwrap();
+            assert!(text.starts_with(&format!("\n[{expected}")), "{text}");
+            let (mut parquet, _) = Streamed::begin(Format::Parquet, &schema, false).unwrap();
+            assert!(parquet.rows(&rows).is_ok(), "{schema:?}");
+        }
     }
 
     #[test]

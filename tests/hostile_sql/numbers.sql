@@ -25,6 +25,8 @@ SELECT 1_000_000
 SELECT .5
 SELECT 5.
 SELECT 1e10
+SELECT 0e1, 0e-5, 0e100, CAST(0 AS DECIMAL(10, -2))
+SELECT 1e30, 1e70, 1e100
 SELECT 0x1F
 SELECT CAST('NaN' AS DOUBLE), CAST('Infinity' AS DOUBLE), CAST('-Infinity' AS DOUBLE)
 # Types that are not there, or too large.

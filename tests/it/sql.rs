@@ -73,6 +73,14 @@ async fn every_value_is_exact_in_json_and_csv() {
 }
 
 #[tokio::test]
+async fn a_zero_of_any_type_is_a_numeral_of_json() {
+    let server = server().await;
+    let sql =
+        "SELECT 0e1 AS a, CAST(0 AS DECIMAL(10,-2)) AS b, CAST(12345 AS DECIMAL(10,-2)) AS c, 0.00 AS d, 1e10 AS f";
+    assert_eq!(rows(&server.admin(), sql).await, json!([[0, 0, 12300, 0.0, 10_000_000_000_u64]]));
+}
+
+#[tokio::test]
 async fn the_same_rows_come_in_every_form() {
     let server = server().await;
     server.admin().commit(&Upload::new("kitobo", file(&[row("A1", "10"), row("A2", "0.5")]))).await;

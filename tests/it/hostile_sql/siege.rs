@@ -154,7 +154,11 @@ impl Siege {
         let text = String::from_utf8_lossy(&kept);
         self.look_for_names(&text.to_lowercase(), &question.sql.to_lowercase(), &mut wrong);
         let body = text.split_once('\n').map_or("", |(_, body)| body);
-        let problem: Value = if status == 200 { Value::Null } else { serde_json::from_str(body).unwrap_or_default() };
+        let read: Result<Value, _> = serde_json::from_str(body);
+        if is_whole && kept.len() < KEPT && read.is_err() {
+            wrong.push(format!("it is no JSON: {}", body.chars().take(300).collect::<String>()));
+        }
+        let problem = if status == 200 { Value::Null } else { read.unwrap_or_default() };
         let code = problem["type"].as_str().and_then(|code| code.strip_prefix("/problems/")).unwrap_or_default();
         let detail = problem["detail"].as_str().unwrap_or_default().to_owned();
         Heard { status, code: code.to_owned(), is_whole, took, wrong, detail }
