@@ -87,6 +87,8 @@ fn sql_context(runtime: Arc<RuntimeEnv>, target_partitions: usize, callable: Cal
     let options = config.options_mut();
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.collect_spans = true;
+    // Of groups by the greatest or the least it loses those whose value is null, and it makes room for as many groups as a limit has.
+    options.optimizer.enable_topk_aggregation = false;
     // Statistics and page indexes rule out what a predicate cannot meet. Row by row it is evaluated above the scan, because what
     // goes wrong with it there says what it is, and nothing of a row is looked at before the scan has given it.
     options.execution.parquet.pushdown_filters = false;

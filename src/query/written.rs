@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder},
-    compute::cast,
+    compute::{CastOptions, cast_with_options},
     datatypes::{
         DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, Field, Schema,
         SchemaRef, TimeUnit,
@@ -119,8 +119,12 @@ pub fn written_rows(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
 /// The engine lets a sum or a product have more digits than its type, and whoever writes them leaves out the last of them.
 fn has_no_more_digits_than_its_type(column: &ArrayRef) -> Result<(), ArrowError> {
     let checked = match column.data_type() {
-        DataType::Decimal128(digits, _) => column.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits),
-        DataType::Decimal256(digits, _) => column.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits),
+        DataType::Decimal128(digits, 0..) => {
+            column.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits)
+        }
+        DataType::Decimal256(digits, 0..) => {
+            column.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits)
+        }
         _ => Ok(()),
     };
     checked.map_err(|_| ArrowError::ArithmeticOverflow("a decimal has more digits than its type".to_owned()))
@@ -134,9 +138,11 @@ fn plain(column: &ArrayRef, written: &DataType) -> Result<ArrayRef, ArrowError> 
     };
     let is_text = matches!(engine, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     if written != &DataType::Utf8 || is_text {
-        return cast(column, written);
+        // What does not fit is an error, and no null.
+        return cast_with_options(column, written, &CastOptions { safe: false, ..CastOptions::default() });
     }
-    let options = FormatOptions::default();
+    // In a list, so that [NULL] is not taken for [].
+    let options = FormatOptions::default().with_null("NULL");
     let formatter = ArrayFormatter::try_new(column, &options)?;
     let mut texts = StringBuilder::new();
     for row in 0..column.len() {
@@ -373,7 +379,7 @@ mod tests {
         let rows = written_rows(&RecordBatch::try_new(engine, columns).unwrap(), &schema).unwrap();
         let (mut json, _) = Streamed::begin(Format::Json, &schema, false).unwrap();
         let text = String::from_utf8(json.rows(&rows).unwrap()).unwrap();
-        let expected = "\n[18446744073709551615,-7,\"[1, ]\",\"1 years 2 mons\",null,\"a\"],\n[1,null,null,\"0 years 0 mons\",null,\"b\"]";
+        let expected = "\n[18446744073709551615,-7,\"[1, NULL]\",\"1 years 2 mons\",null,\"a\"],\n[1,null,null,\"0 years 0 mons\",null,\"b\"]";
         assert_eq!(text, expected);
     }
 

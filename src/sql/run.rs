@@ -26,6 +26,9 @@ use crate::query::{written_rows, written_schema};
 /// Rows of an answer are passed on in pieces of about so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// A limit of more rows is not told to the engine, which would sort so many in memory alone: they are counted as they come.
+const TOLD_ROWS: usize = 100_000;
+
 /// Why the answer goes no further.
 pub(super) enum Stop {
     Failed(Failure),
@@ -80,7 +83,11 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
     let (session, sql, parameters) = question.into_session().map_err(internal)?;
     let context = session.open(functions::all(&statement)).map_err(|error| failed(&error))?;
     let frame = statement::plan(&context, &sql, &parameters, &statement).await?;
-    let frame = frame.limit(0, Some(max_rows.saturating_add(1))).map_err(|error| not_planned(&error))?;
+    let frame = if max_rows <= TOLD_ROWS {
+        frame.limit(0, Some(max_rows.saturating_add(1))).map_err(|error| not_planned(&error))?
+    } else {
+        frame
+    };
     let plan = frame.create_physical_plan().await.map_err(|error| not_planned(&error))?;
     let schema = written_schema(&plan.schema());
     let mut stream = execute_stream(Arc::clone(&plan), context.task_ctx()).map_err(|error| failed(&error))?;

@@ -101,7 +101,7 @@ def queries(path: pathlib.Path, root: pathlib.Path) -> list:
                 tables = {**tables, made[0]: made[1]}
             elif words[:1] == ["set"] and not HARMLESS.search(sql):
                 needs = "a setting"
-            elif words[:1] in (["insert"], ["drop"], ["alter"], ["copy"], ["create"]):
+            elif words[:1] in (["insert"], ["drop"], ["alter"], ["copy"], ["create"], ["update"], ["delete"], ["truncate"], ["merge"]):
                 # A table that is filled, altered or gone is none that is known.
                 tables = {name: query for name, query in tables.items() if not re.search(rf"\b{name}\b", sql, re.I)}
         elif head[0] == "query":
@@ -203,7 +203,7 @@ def are_same(query: Query, rows: list) -> bool:
     theirs = [[token(part) for part in line.split()] for line in query.expected]
     if query.sort == "valuesort":
         ours, theirs = [[value] for row in ours for value in row], [[value] for row in theirs for value in row]
-    orders = [None] if query.sort == "nosort" and re.search(r"order\s+by", query.sql, re.I) else [lambda row: [str(value) for value in row]]
+    orders = [None] if query.sort == "nosort" and re.search(r"order\s+by[^()]*$", query.sql, re.I) else [lambda row: [str(value) for value in row]]
     for order in orders:
         if order is not None:
             ours, theirs = sorted(ours, key=order), sorted(theirs, key=order)
@@ -213,9 +213,11 @@ def are_same(query: Query, rows: list) -> bool:
 def outcome(server: Server, query: Query) -> tuple:
     if query.needs:
         return "not here", query.needs
-    sql = with_tables(query)
-    if re.match(r"\s*(explain|describe|show|set|insert|create|drop|copy|prepare|execute|delete|update)\b", sql, re.I):
+    if "<slt:ignore>" in "".join(query.expected) or query.at.startswith("spark/") or "/spark/" in query.at:
+        return "not here", "another engine's functions, or a part that is left out"
+    if re.match(r"\s*(explain|describe|show|set|insert|create|drop|copy|prepare|execute|delete|update)\b", query.sql, re.I):
         return "not here", "no SELECT"
+    sql = with_tables(query)
     status, answer = server.ask(sql)
     if query.is_error:
         return ("error", "") if 400 <= status < 500 else ("differs", f"an error is expected, {status}: {str(answer)[:300]}")

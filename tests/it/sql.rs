@@ -80,6 +80,26 @@ async fn a_zero_of_any_type_is_a_numeral_of_json() {
     assert_eq!(rows(&server.admin(), sql).await, json!([[0, 0, 12300, 0.0, 10_000_000_000_u64]]));
 }
 
+/// What the most rows of an answer are is no reason to make room for so many.
+#[tokio::test]
+async fn few_groups_in_order_take_little_memory_and_those_without_a_value_are_among_them() {
+    let server = TestServer::with(|config| config.sql.worker_memory_bytes = 256 << 20).await;
+    server.admin().make_project("kitobo").await;
+    server.admin().commit(&Upload::new("kitobo", file(&[row("A1", "10"), row("A2", "0.5")]))).await;
+    for (sql, expected) in [
+        ("SELECT DISTINCT payment_id FROM payments ORDER BY 1", json!([["A1"], ["A2"]])),
+        ("SELECT payment_id, max(amount) FROM payments GROUP BY 1 ORDER BY 2", json!([["A2", 0.5], ["A1", 10.0]])),
+        ("SELECT payment_id FROM payments GROUP BY 1 ORDER BY 1 LIMIT 9000000", json!([["A1"], ["A2"]])),
+        (
+            "SELECT k, max(v) FROM (VALUES ('a', NULL), ('b', 'x'), ('c', 'y')) AS t(k, v) GROUP BY k \
+             ORDER BY 2 DESC NULLS FIRST LIMIT 2",
+            json!([["a", null], ["c", "y"]]),
+        ),
+    ] {
+        assert_eq!(rows(&server.admin(), sql).await, expected, "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn the_same_rows_come_in_every_form() {
     let server = server().await;
@@ -378,7 +398,7 @@ pub fn children_of(parent: u32) -> Vec<u32> {
 }
 
 /// Whether something comes true within some seconds.
-async fn comes_true(seconds: u64, mut holds: impl FnMut() -> bool) -> bool {
+pub async fn comes_true(seconds: u64, mut holds: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
         if holds() {
