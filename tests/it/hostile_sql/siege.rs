@@ -116,10 +116,10 @@ impl Siege {
         let mut heard: Vec<Heard> = heard.collect().await;
         // Who was late because the machine had other work is not so when asked again, alone.
         for (question, heard) in questions.iter().zip(&mut heard).filter(|(_, heard)| heard.is_late) {
-            *heard = self.ask(question).await;
-            if heard.is_late {
-                heard.wrong.push("it is late".to_owned());
-            }
+            let again = self.ask(question).await;
+            let late = again.is_late.then(|| "it is late".to_owned());
+            let told = std::mem::replace(heard, again).wrong;
+            heard.wrong.extend(told.into_iter().chain(late));
         }
         let of = |(question, heard): (&Question<'_>, &Heard)| {
             let sql: String = question.sql.chars().take(2000).collect();
