@@ -51,3 +51,9 @@ SELECT -9223372036854775808 - 1
 SELECT 9223372036854775807 * 2
 SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)
 SELECT sum(x) OVER () FROM (VALUES (CAST('⟦38×9⟧' AS DECIMAL(38,0))), (CAST('⟦38×9⟧' AS DECIMAL(38,0))), (CAST('⟦38×9⟧' AS DECIMAL(38,0)))) AS t(x)
+# The engine takes a subquery of a column that is never null for one that always has a row. This should be null.
+--> fails sql_execution
+SELECT (SELECT 1 WHERE false)
+SELECT (SELECT amount FROM payments WHERE site = 'nowhere')
+--> runs
+SELECT (SELECT max(amount) FROM payments WHERE site = 'nowhere')
