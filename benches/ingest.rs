@@ -24,6 +24,7 @@ fn decode(criterion: &mut Criterion) {
         currency: "KES".to_owned(),
         upload_id: UploadId::new(),
         not_after_micros: i64::MAX,
+        routing: None,
         limits: Limits::default(),
     };
     let mut group = criterion.benchmark_group("ingest");

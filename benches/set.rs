@@ -99,7 +99,7 @@ impl Lake {
     /// Uploads a file to one of the projects, from the first byte to the commit.
     pub async fn upload(&self, project: usize, file: Bytes) {
         let request = UploadRequest {
-            project: self.projects[project].clone(),
+            projects: vec![self.projects[project].clone()],
             dataset_name: "01_2026_Bench".to_owned(),
             dataset_type: definition::DATASET_TYPE.to_owned(),
             data_provider: "user".to_owned(),

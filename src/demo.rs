@@ -154,7 +154,7 @@ async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<()
     let found = FILES.iter().find(|(path, _)| *path == file.path);
     let (_, bytes) = found.ok_or_else(|| DemoError::Data(format!("{} is not embedded", file.path)))?;
     let request = UploadRequest {
-        project: project.clone(),
+        projects: vec![project.clone()],
         scope: Scope::of(&Principal::admin("demo"), [project.owner()]),
         dataset_name: file.dataset_name,
         dataset_type: definition::DATASET_TYPE.to_owned(),

@@ -79,6 +79,8 @@ pub enum Permission {
     ReadUploads,
     ReadProjects,
     ReadMetrics,
+    /// Read connections, which are customers by name.
+    ReadConnections,
     /// Ask in SQL of one's own, for rows too.
     WriteSql,
 }
@@ -94,7 +96,7 @@ impl Permission {
             Self::Upload => &[Admin, Manager, Uploader],
             Self::ReadUploads => &[Admin, Manager, Analyst, Uploader],
             Self::ReadProjects | Self::ReadMetrics => &[Admin, Manager, Analyst, Viewer],
-            Self::WriteSql => &[Admin, Manager, Analyst],
+            Self::ReadConnections | Self::WriteSql => &[Admin, Manager, Analyst],
         }
     }
 }

@@ -26,9 +26,10 @@ pub(super) struct Flags {
     /// Files named `ELECTRICITY_PAYMENT.csv`, or `.csv.gz` or `.csv.zst` of that name; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The slug of the project that the payments belong to.
-    #[arg(long, value_name = "SLUG")]
-    project: String,
+    /// The slug of the project that the payments belong to. Several, and each row goes to the one whose connections hold its
+    /// meter.
+    #[arg(long, value_name = "SLUG", required = true)]
+    project: Vec<String>,
     /// A name for the upload; `MM_YYYY_Site Name` also gives the site of rows without LOCATION.
     #[arg(long, value_name = "NAME")]
     dataset_name: String,
@@ -137,11 +138,11 @@ impl Flags {
         key: Option<&str>,
         progress: &Progress,
     ) -> Result<RequestBuilder, Failure> {
-        let mut query = vec![
-            ("project".to_owned(), self.project.clone()),
+        let mut query: Vec<_> = self.project.iter().map(|project| ("project".to_owned(), project.clone())).collect();
+        query.extend([
             ("dataset_name".to_owned(), self.dataset_name.clone()),
             ("file_name".to_owned(), opened.name.clone()),
-        ];
+        ]);
         if let Some(on_error) = self.on_error {
             query.push(("on_error".to_owned(), on_error.as_str().to_owned()));
         }

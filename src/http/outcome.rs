@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     audit::note,
-    catalog::UploadRecord,
+    catalog::{CatalogError, UploadRecord},
     error::ErrorKind,
     ingest::{IngestError, Outcome},
 };
@@ -106,9 +106,13 @@ impl From<IngestError> for Problem {
             IngestError::Busy { .. } => Self::failure(error.kind(), "too_many_uploads", &error),
             IngestError::Interrupted(source) => interrupted(source),
             IngestError::CurrencyChanged => Self::failure(error.kind(), "currency_changed", &error),
+            IngestError::Catalog(full @ CatalogError::TooMany { .. }) => {
+                Self::failure(full.kind(), "limit_reached", full)
+            }
             IngestError::Catalog(_) => Self::failure(error.kind(), "catalog", &error),
             IngestError::KeyInFlight => Self::failure(error.kind(), "idempotency_key_in_flight", &error),
             IngestError::KeyReused => Self::failure(error.kind(), "idempotency_key_reused", &error),
+            IngestError::NoConnection => Self::not_found(),
             IngestError::NoUploads(ids) => no_uploads(ids.iter().map(ToString::to_string).collect()),
             IngestError::WrongStatus { uploads, .. } => {
                 let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();

@@ -1,10 +1,10 @@
 //! `POST /v1/uploads` as a form or as a plain body, and `PUT /v1/uploads`, which is what `curl -T` sends.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     io,
     pin::Pin,
-    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +26,7 @@ use super::{
     AppState, Parameters, Problem, Uploader,
     answers::Received,
     declared::Declared,
+    extract::Flag,
     idempotency::{self, IdempotencyHeader},
     invalid_parameter,
     outcome::answer,
@@ -51,7 +52,7 @@ const MAX_PREAMBLE_BYTES: usize = 256 << 10;
 /// Bytes of a form after its last boundary at most.
 const MAX_EPILOGUE_BYTES: usize = 64 << 10;
 /// Fields of a form at most, the file aside.
-const MAX_FIELDS: usize = 20;
+const MAX_FIELDS: usize = 100;
 /// The one provider of files that people upload (seed: Integration Set-Up, 4).
 const DATA_PROVIDER: &str = "user";
 
@@ -287,7 +288,7 @@ async fn read_request(
     mut parameters: Parameters,
     declared: Declared,
 ) -> Result<UploadRequest, Problem> {
-    let slug = parameters.take("project")?;
+    let slugs = parameters.take_all("project");
     let dataset_name = parameters.take("dataset_name")?;
     let dataset_type = parameters.take("dataset_type")?.unwrap_or_else(|| definition::DATASET_TYPE.to_owned());
     let data_provider = parameters.take("data_provider")?.unwrap_or_else(|| DATA_PROVIDER.to_owned());
@@ -297,9 +298,10 @@ async fn read_request(
     parameters.finish()?;
 
     let missing = |name: &str, what: &str| invalid_parameter(name, format!("{name} is missing: {what}"));
-    let slug = slug.ok_or_else(|| missing("project", "the slug of the project that the payments belong to"))?;
-    let (scope, project) = find_project(state, &sender.uploader, &slug).await?;
-    note(|learned| learned.projects = vec![project.slug.clone()]);
+    if slugs.is_empty() {
+        return Err(missing("project", "the slug of the project that the payments belong to"));
+    }
+    let (scope, projects) = find_projects(state, &sender.uploader, &slugs).await?;
     let dataset_name =
         dataset_name.ok_or_else(|| missing("dataset_name", "a name for this upload, such as 01_2024_Site Name"))?;
     check_dataset_name(&dataset_name)?;
@@ -307,7 +309,7 @@ async fn read_request(
     expect("data_provider", &data_provider, DATA_PROVIDER)?;
     let file_name = declared.file_name(file_name)?;
     Ok(UploadRequest {
-        project,
+        projects,
         scope,
         dataset_name,
         dataset_type,
@@ -320,13 +322,35 @@ async fn read_request(
     })
 }
 
-/// A project that the caller may upload to, and its scope as far as this project goes.
-async fn find_project(state: &AppState, uploader: &Uploader, slug: &str) -> Result<(Scope, Project), Problem> {
+/// Projects that the caller may upload to, by slug, and its scope as far as these go.
+async fn find_projects(
+    state: &AppState,
+    uploader: &Uploader,
+    slugs: &[String],
+) -> Result<(Scope, Vec<Project>), Problem> {
+    let most = state.config.upload.max_projects;
     // What is no slug is no project either, and answers the same.
-    let slug: ProjectSlug = slug.parse().map_err(|_| Problem::no_project())?;
-    let scope = uploader.scope(&state.catalog, slice::from_ref(&slug)).await?;
-    let project = state.catalog.project(&slug).await?.filter(|project| scope.owns(&project.slug));
-    Ok((scope, project.ok_or_else(Problem::no_project)?))
+    let named = slugs.iter().map(|slug| slug.parse::<ProjectSlug>()).collect::<Result<BTreeSet<_>, _>>();
+    let named: Vec<ProjectSlug> = named.map_err(|_| Problem::no_project())?.into_iter().collect();
+    if named.len() < slugs.len() {
+        return Err(invalid_parameter("project", "a project is named twice; once is right"));
+    }
+    if named.len() > most {
+        let detail = format!("an upload is to at most {most} projects (upload.max_projects)");
+        return Err(invalid_parameter("project", detail));
+    }
+    let scope = uploader.scope(&state.catalog, &named).await?;
+    let mut projects = Vec::with_capacity(named.len());
+    for slug in &named {
+        let project = state.catalog.project(slug).await?.filter(|project| scope.owns(&project.slug));
+        projects.push(project.ok_or_else(Problem::no_project)?);
+    }
+    note(|learned| learned.projects = named);
+    // Who has one of them in hand sees the upload, and so all of it.
+    if projects.iter().any(|project| project.organisation != projects[0].organisation) {
+        return Err(invalid_parameter("project", "the projects of one upload are of one organisation"));
+    }
+    Ok((scope, projects))
 }
 
 fn check_dataset_name(name: &str) -> Result<(), Problem> {
@@ -346,21 +370,6 @@ fn expect(name: &str, value: &str, only: &str) -> Result<(), Problem> {
         return Ok(());
     }
     Err(invalid_parameter(name, format!("{name} is {value:?}; {only} is what there is")).with("allowed", vec![only]))
-}
-
-/// `true` or `false`, and nothing that merely looks like it.
-struct Flag(bool);
-
-impl std::str::FromStr for Flag {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "true" => Ok(Self(true)),
-            "false" => Ok(Self(false)),
-            _ => Err("true or false is what it takes"),
-        }
-    }
 }
 
 async fn receive(

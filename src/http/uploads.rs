@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 
 use super::{
     AppState, Caller, NoParameters, PageRequest, Parameters, PathName, Problem, UploadReader,
-    answers::{DatasetType, DatasetTypeList, Upload, UploadList},
+    answers::{Upload, UploadList},
+    dataset_answers::{DatasetType, DatasetTypeList},
     found::UploadViewer,
     next_cursor,
     problem_types::Refused,
@@ -26,9 +27,10 @@ use super::{
 use crate::{
     audit::note,
     catalog::{UploadFilter, UploadRecord, UploadStatus},
+    connections::CONNECTIONS,
     ids::{ProjectSlug, UploadId},
     lake,
-    payments::{definition, packing::Packing},
+    payments::{definition::PAYMENTS, file_definition::FileDefinition, packing::Packing},
 };
 
 /// Bytes of a download that are read at a time.
@@ -178,10 +180,15 @@ pub(super) async fn get_rejected_rows(
     )
 )]
 pub(super) async fn get_template(_: Caller, _: NoParameters) -> Response {
-    let disposition = format!("attachment; filename=\"{}\"", definition::FILE_NAME);
+    template(&PAYMENTS)
+}
+
+/// The template of a kind of file.
+pub(super) fn template(of: &FileDefinition) -> Response {
+    let disposition = format!("attachment; filename=\"{}\"", of.file_name);
     let headers =
         [(header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
-    (headers, definition::template()).into_response()
+    (headers, of.template()).into_response()
 }
 
 /// List the kinds of files
@@ -192,14 +199,7 @@ pub(super) async fn get_template(_: Caller, _: NoParameters) -> Response {
     responses((status = 200, description = "All of them.", body = DatasetTypeList), Refused<(Caller, NoParameters)>)
 )]
 pub(super) async fn list_dataset_types(_: Caller, _: NoParameters) -> Json<DatasetTypeList> {
-    let payments = DatasetType {
-        name: definition::DATASET_TYPE,
-        title: "Electricity payments",
-        file_name: definition::FILE_NAME,
-        template: format!("/v1/templates/{}", definition::FILE_NAME),
-        columns: definition::COLUMNS.iter().map(Into::into).collect(),
-    };
-    Json(DatasetTypeList { dataset_types: [payments] })
+    Json(DatasetTypeList { dataset_types: [&PAYMENTS, &CONNECTIONS].map(DatasetType::of) })
 }
 
 /// An upload of which the files are still there.

@@ -3,12 +3,15 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
-    sync::mpsc::{self, SyncSender},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
     thread,
 };
 
 use arrow::{
-    array::{BooleanArray, RecordBatch},
+    array::{AsArray, BooleanArray, RecordBatch},
     compute::filter_record_batch,
 };
 
@@ -29,6 +32,8 @@ use crate::{
         packing::Packing,
         report::{RowError, Warning},
         reread::records_at,
+        routing::Routing,
+        schema::FILE_SCHEMA,
         unpack::{UnpackLimits, unpack},
     },
 };
@@ -58,6 +63,8 @@ pub(super) struct Checked {
     pub(super) unreadable: bool,
     /// Whether there is a file of rejected rows.
     pub(super) rejected_file: bool,
+    /// Of an upload over several projects, by which its rows are divided among them.
+    pub(super) routing: Option<Arc<Routing>>,
     pub(super) rows: GoodRows,
 }
 
@@ -100,6 +107,7 @@ pub(super) fn check(
     memory: &SpoolMemory,
     folder: &Folder,
 ) -> Result<Checked, IngestError> {
+    let routing = context.routing.clone();
     let original = OriginalFile { folder, packing: form.packing, row_bytes: context.limits.row_bytes };
     let mut reading = Reading {
         summary: Summary::default(),
@@ -109,6 +117,7 @@ pub(super) fn check(
         rows: 0,
         spool: Spool::new(memory, &folder.spool()),
         repeats: RepeatFinder::new(folder.path()),
+        routing,
     };
     let rejected = reading.decode(unpack(&mut intake, form.packing, form.unpacked), context, folder)?;
     let received = intake.finish().map_err(IngestError::receiving)?;
@@ -123,6 +132,7 @@ struct Reading {
     rows: u64,
     spool: Spool,
     repeats: RepeatFinder,
+    routing: Option<Arc<Routing>>,
 }
 
 impl Reading {
@@ -168,7 +178,13 @@ impl Reading {
                 self.repeats.push(RowKey::rejected(id, row.line, row.byte))?;
             }
         }
-        let identities = identities(&batch.payments)?;
+        let mut identities = identities(&batch.payments)?;
+        if let Some(routing) = &self.routing {
+            let meters = batch.payments.column(FILE_SCHEMA.index_of("meter_id")?).as_string::<i32>();
+            for (identity, meter) in identities.iter_mut().zip(meters) {
+                identity.id = id_in(identity.id, routing.project_of(meter.unwrap_or_default()).unwrap_or_default());
+            }
+        }
         for ((identity, line), byte) in identities.into_iter().zip(batch.lines).zip(batch.bytes) {
             self.repeats.push(RowKey::accepted(identity, self.rows, line, byte))?;
             self.rows += 1;
@@ -176,11 +192,18 @@ impl Reading {
         self.spool.push(batch.payments)
     }
 
-    /// The payment ID of a rejected row, where its fields stand in their columns.
+    /// The payment ID of a rejected row, where its fields stand in their columns and it is known which project it is of.
     fn id_of(&self, row: &RejectedRow) -> Option<u128> {
-        let at = self.header.iter().position(|name| name == Column::Id.name())?;
-        let id = row.fields.get(at).filter(|id| row.fields.len() == self.header.len() && !id.trim().is_empty())?;
-        Some(payment_id(id))
+        let id = payment_id(self.value_of(row, Column::Id).filter(|id| !id.trim().is_empty())?);
+        match &self.routing {
+            None => Some(id),
+            Some(routing) => Some(id_in(id, routing.project_of(self.value_of(row, Column::MeterId)?)?)),
+        }
+    }
+
+    fn value_of<'a>(&self, row: &'a RejectedRow, column: Column) -> Option<&'a str> {
+        let at = self.header.iter().position(|name| name == column.name())?;
+        row.fields.get(at).filter(|_| row.fields.len() == self.header.len()).map(String::as_str)
     }
 
     /// Notes that the file cannot be read on. What says so stands first, because the rest follows from it.
@@ -202,7 +225,7 @@ impl Reading {
         mut rejected: RejectedFile,
         original: &OriginalFile<'_>,
     ) -> Result<Checked, IngestError> {
-        let Self { summary, mut errors, mut unreadable, spool, repeats, .. } = self;
+        let Self { summary, mut errors, mut unreadable, spool, repeats, routing, .. } = self;
         let Repeats { mut duplicates, conflicts, too_many } = repeats.finish()?;
         let repeated = duplicates.count();
         let mut rejected_rows = summary.rejected;
@@ -229,9 +252,16 @@ impl Reading {
             warnings: summary.warnings,
             unreadable,
             rejected_file: rejected.finish().map_err(IngestError::io("keeping rejected rows"))?,
+            routing,
             rows: GoodRows { spool, without: duplicates },
         })
     }
+}
+
+/// The hash of a payment ID in one of the projects of a file, so that the same ID in two of them is not one payment.
+fn id_in(id: u128, project: usize) -> u128 {
+    // An odd factor, so that the halves of the hash stay as good as they are.
+    id ^ (project as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
 
 /// Decodes to the end, to what cannot be read, or until nobody takes the batches any more.

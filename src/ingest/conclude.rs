@@ -9,14 +9,20 @@ use std::collections::BTreeSet;
 use chrono::{SubsecRound, Utc};
 
 use super::{
-    Ingest, IngestError, Outcome, UploadRequest, Work, blocking, check::Checked, folder::Folder,
-    rebuild::staged_records, report::Report, stage,
+    Ingest, IngestError, Outcome, UploadRequest, Work, blocking,
+    check::Checked,
+    folder::Folder,
+    manifest::Told,
+    parts::months_of,
+    rebuild::staged_records,
+    report::Report,
+    stage::{self, Staged},
 };
 use crate::{
     catalog::{OnError, UploadRecord, UploadStatus},
     failpoints,
     ids::{ChangeId, ProjectSlug},
-    lake::{self, Change, ChangeKind, LakeError, StagedFile},
+    lake::{self, Change, ChangeKind, LakeError},
     payments::report::Counts,
 };
 
@@ -26,6 +32,14 @@ pub(super) enum NotLanded {
     Failed(IngestError),
     /// Not even the log could be asked. What is there stays; the next upload of the project, or the next start, settles it.
     Unsettled(IngestError),
+}
+
+impl NotLanded {
+    pub(super) fn into_error(self) -> IngestError {
+        match self {
+            Self::Failed(error) | Self::Unsettled(error) => error,
+        }
+    }
 }
 
 impl<E: Into<IngestError>> From<E> for NotLanded {
@@ -58,9 +72,7 @@ impl Ingest {
         if refused || request.dry_run {
             return self.conclude_unplaced(&request, record, checked, report, refused, work).await;
         }
-        let folder = work.folder.clone();
-        let project = request.project.slug.clone();
-        let staged = blocking(move || stage::stage(checked.rows.into_batches()?, &folder, &project)).await?;
+        let staged = self.stage_parts(&request, &record, checked, work).await?;
         failpoints::pass("commit::staged").map_err(IngestError::io("staging rows"))?;
         self.conclude_placed(&request, record, staged, report, work).await
     }
@@ -90,9 +102,11 @@ impl Ingest {
     ) -> Result<Outcome, IngestError> {
         if checked.unreadable {
             report.counts = Counts { read: checked.read, rejected: checked.read, ..Counts::default() };
+        } else if checked.routing.is_some() {
+            self.count_parts(request, &record, checked, &mut report, work).await?;
         } else {
             let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
-            let project = request.project.slug.clone();
+            let project = record.projects.first().cloned().ok_or(IngestError::Stopped)?;
             let (placement, months) = blocking(move || {
                 let mut months = BTreeSet::new();
                 let batches = checked.rows.into_batches()?.map(|batch| {
@@ -113,7 +127,7 @@ impl Ingest {
         if request.dry_run {
             return Ok(if refused { Outcome::Rejected(record) } else { Outcome::Checked(record) });
         }
-        let _turn = self.lake.lock(&request.project.slug).await;
+        let _turns = self.turns_of(&record.projects.iter().cloned().collect()).await;
         self.catalog.insert_upload_with_key(&record, request.key_with(&record.sha256).as_ref()).await?;
         if let Err(error) = self.keep(&record, work).await {
             self.abandon(&record).await;
@@ -129,15 +143,14 @@ impl Ingest {
         &self,
         request: &UploadRequest,
         mut record: UploadRecord,
-        staged: Vec<StagedFile>,
+        staged: Staged,
         mut report: Report,
         work: &Work,
     ) -> Result<Outcome, IngestError> {
-        report.months = staged.iter().map(|staged| staged.month.to_string()).collect();
-        report.months.dedup();
-        let project = &request.project.slug;
-        let _turn = self.lake.lock(project).await;
-        self.settle_projects(&BTreeSet::from([project.clone()])).await?;
+        report.months = months_of(&staged);
+        let projects: BTreeSet<ProjectSlug> = record.projects.iter().cloned().collect();
+        let _turns = self.turns_of(&projects).await;
+        self.settle_projects(&projects).await?;
         // The same file twice at once: the second sees here that the first has landed.
         let first = self.catalog.committed_upload_of(&request.scope, &record.projects, &record.sha256).await?;
         if let Some(first) = first {
@@ -171,37 +184,41 @@ impl Ingest {
         &self,
         request: &UploadRequest,
         record: &mut UploadRecord,
-        mut staged: Vec<StagedFile>,
+        mut staged: Staged,
         report: &mut Report,
         work: &Work,
     ) -> Result<u64, NotLanded> {
         failpoints::pass("commit::receiving").map_err(IngestError::io("recording the upload"))?;
-        // From its record on, the project's currency is fixed; until then it may have changed under the rows.
-        let project = request.project.slug.clone();
-        let now = self.catalog.project(&project).await?;
-        if now.is_none_or(|now| now.currency != request.project.currency) {
-            return Err(IngestError::CurrencyChanged.into());
+        // From its record on, the projects' currencies are fixed; until then they may have changed under the rows.
+        for project in &request.projects {
+            let now = self.catalog.project(&project.slug).await?;
+            if now.is_none_or(|now| now.currency != project.currency) {
+                return Err(IngestError::CurrencyChanged.into());
+            }
         }
         let kept = self.keep(record, work).await?;
         failpoints::pass("commit::kept").map_err(IngestError::io("keeping the upload"))?;
-        for staged in &mut staged {
-            if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
-                staged.file.path = kept.path().join(inside);
+        let mut noted = Vec::new();
+        for (project, files) in &mut staged {
+            for staged in files.iter_mut() {
+                if let Ok(inside) = staged.file.path.strip_prefix(work.folder.path()) {
+                    staged.file.path = kept.path().join(inside);
+                }
             }
+            noted.extend(staged_records(project, &kept, files));
         }
-        self.catalog.record_staged(&record.id, &staged_records(&project, &kept, &staged)).await?;
-        let change = ChangeId::from(&record.id);
-        let (lake, snapshot, names) = (self.lake.clone(), self.lake.snapshot(), change.clone());
-        let placement = blocking(move || Ok(lake::place(lake.root(), &snapshot, &project, &names, &staged)?)).await;
-        let placement = placement.map_err(|error| self.noted(error))?;
-        report.place(&placement);
+        self.catalog.record_staged(&record.id, &noted).await?;
+        let sites = Told::of(request).into_iter().map(|told| (told.project, told.default_site));
+        self.catalog.record_upload_sites(&record.id, &sites.collect::<Vec<_>>()).await?;
+        let (removed, added) = self.place_parts(&ChangeId::from(&record.id), staged, report).await?;
         record.report = report.to_json();
         let change = Change {
-            id: change,
+            id: ChangeId::from(&record.id),
             kind: ChangeKind::Upload,
             facts: facts(request, record),
-            removed: placement.removed,
-            added: placement.added,
+            removed,
+            added,
+            metadata: None,
         };
         let committing = self.catalog.set_upload_status(&record.id, UploadStatus::Committing, Some(&record.report));
         if let Err(error) = committing.await {

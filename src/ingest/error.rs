@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, io};
 
 use crate::{
     catalog::{CatalogError, UploadStatus},
+    connections::FieldFault,
     error::ErrorKind,
     ids::UploadId,
     lake::{self, Finding, LakeError},
@@ -47,6 +48,10 @@ pub enum IngestError {
     },
     #[error("{upload} is {status}; only what is out of the lake can be erased: delete it first")]
     NotDeleted { upload: UploadId, status: UploadStatus },
+    #[error("there is no such connection")]
+    NoConnection,
+    #[error("fields of the connection are wrong")]
+    WrongConnection(Vec<FieldFault>),
     #[error("the upload was stopped")]
     Stopped,
 }
@@ -86,12 +91,12 @@ impl IngestError {
         match self {
             Self::TooLarge { .. } | Self::UnpacksTooLarge(_) => ErrorKind::TooLarge,
             Self::Busy { .. } => ErrorKind::Busy,
-            Self::Interrupted(_) => ErrorKind::Invalid,
+            Self::Interrupted(_) | Self::WrongConnection(_) => ErrorKind::Invalid,
             Self::CurrencyChanged | Self::KeyInFlight | Self::WrongStatus { .. } | Self::NotDeleted { .. } => {
                 ErrorKind::Conflict
             }
             Self::KeyReused => ErrorKind::Rejected,
-            Self::NoUploads(_) => ErrorKind::NotFound,
+            Self::NoUploads(_) | Self::NoConnection => ErrorKind::NotFound,
             Self::Io { source, .. } => lake::io_kind(source),
             Self::Arrow(_) => ErrorKind::Internal,
             Self::Catalog(error) => error.kind(),

@@ -4,6 +4,7 @@
 //! uploads/<id>/upload.json                             what it was told about its file
 //! uploads/<id>/original.csv.zst                        the file byte for byte, in zstd; also one that came packed
 //! uploads/<id>/rejected.csv.zst                        its rejected rows, where there are any
+//! uploads/<id>/routes.json.zst                         to which of several projects its meters went
 //! uploads/<id>/accepted/<project>/<month>-<n>.parquet  its good rows, sorted
 //! ```
 
@@ -64,12 +65,24 @@ impl Folder {
         self.0.join("rejected.csv.zst")
     }
 
+    pub(super) fn routes(&self) -> PathBuf {
+        self.0.join("routes.json.zst")
+    }
+
     pub(super) fn spool(&self) -> PathBuf {
         self.0.join("spool.arrow")
     }
 
     pub(super) fn accepted(&self, project: &ProjectSlug, month: Month, number: usize) -> PathBuf {
         self.0.join("accepted").join(project.as_str()).join(format!("{month}-{number}.parquet"))
+    }
+
+    /// Removes staged rows that are not to be kept.
+    pub(super) fn discard_accepted(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.0.join("accepted")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Moves the folder to where it is kept, on disk, and gives its new place.

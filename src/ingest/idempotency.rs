@@ -66,8 +66,11 @@ impl UploadRequest {
 
     /// The SHA-256 of what the request says and of its file: what makes two requests the same.
     fn fingerprint(&self, file_sha256: &str) -> String {
+        // Slugs have no comma, so that those of one project are as they were when there could be no more.
+        let projects: Vec<&str> = self.projects.iter().map(|project| project.slug.as_str()).collect();
+        let projects = projects.join(",");
         let parts = [
-            self.project.slug.as_str(),
+            projects.as_str(),
             &self.dataset_name,
             &self.dataset_type,
             &self.data_provider,

@@ -1,21 +1,22 @@
 //! `upload.json`: what an upload was told about its file. With the original beside it, its rows can be made again, whatever
 //! has become of the catalogue and of the project's settings since.
 
-use std::{fs, io};
+use std::{fs, io, sync::Arc};
 
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{UploadRequest, folder::Folder};
+use super::{IngestError, UploadRequest, folder::Folder};
 use crate::{
-    catalog::UploadRecord,
+    catalog::{Project, UploadRecord},
     durable,
     ids::{ProjectSlug, UploadId},
     payments::{
         dataset_name,
         decoder::{FileContext, Limits},
         packing::Packing,
+        routing::Routing,
     },
 };
 
@@ -34,28 +35,73 @@ pub(super) struct Manifest {
     pub(super) currency: String,
     /// The site of rows that name none.
     pub(super) default_site: String,
+    /// Of an upload over several projects, the others. Left out where there are none, as it was before there could be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) others: Vec<Told>,
+}
+
+/// What an upload was told of one of its projects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) project: ProjectSlug,
+    /// The project's currency when the file came.
+    pub(super) currency: String,
+    /// The site of its rows that name none.
+    pub(super) default_site: String,
+}
+
+impl Told {
+    /// What a request says of each of its projects, in the order of their slugs.
+    pub(super) fn of(request: &UploadRequest) -> Vec<Self> {
+        let site = dataset_name::site(&request.dataset_name);
+        let told = |project: &Project| Self {
+            project: project.slug.clone(),
+            currency: project.currency.to_string(),
+            default_site: site.unwrap_or(&project.name).to_owned(),
+        };
+        request.projects.iter().map(told).collect()
+    }
 }
 
 impl Manifest {
-    pub(super) fn of(request: &UploadRequest, record: &UploadRecord) -> Self {
-        Self {
+    /// # Errors
+    /// The request names no project.
+    pub(super) fn of(request: &UploadRequest, record: &UploadRecord) -> Result<Self, IngestError> {
+        let mut told = Told::of(request).into_iter();
+        let Told { project, currency, default_site } = told.next().ok_or(IngestError::Stopped)?;
+        Ok(Self {
             upload: record.id.clone(),
-            project: request.project.slug.clone(),
+            project,
             dataset_name: request.dataset_name.clone(),
             file_name: request.file_name.clone(),
             received_at: record.received_at,
-            currency: request.project.currency.to_string(),
-            default_site: dataset_name::site(&request.dataset_name).unwrap_or(&request.project.name).to_owned(),
-        }
+            currency,
+            default_site,
+            others: told.collect(),
+        })
     }
 
-    /// What the decoder needs to know.
-    pub(super) fn context(&self, limits: Limits) -> FileContext {
+    /// What it was told of each of its projects.
+    pub(super) fn projects(&self) -> Vec<Told> {
+        let Self { project, currency, default_site, .. } = self;
+        let (project, currency, default_site) = (project.clone(), currency.clone(), default_site.clone());
+        [Told { project, currency, default_site }].into_iter().chain(self.others.iter().cloned()).collect()
+    }
+
+    /// The site of the rows of a project that name none.
+    pub(super) fn default_site_of(&self, project: &ProjectSlug) -> String {
+        let told = self.others.iter().find(|told| told.project == *project);
+        told.map_or(&self.default_site, |told| &told.default_site).clone()
+    }
+
+    /// What the decoder needs to know. `routing` divides the rows of a file over several projects.
+    pub(super) fn context(&self, limits: Limits, routing: Option<Arc<Routing>>) -> FileContext {
         FileContext {
             default_site: self.default_site.clone(),
             currency: self.currency.clone(),
             upload_id: self.upload.clone(),
             not_after_micros: not_after_micros(self.received_at),
+            routing,
             limits,
         }
     }
@@ -112,9 +158,14 @@ mod tests {
             received_at: Utc::now(),
             currency: "KES".to_owned(),
             default_site: "Hill".to_owned(),
+            others: Vec::new(),
         };
         manifest.write(&folder).unwrap();
         assert_eq!(Manifest::read(&folder).unwrap(), manifest);
+        assert!(
+            !fs::read_to_string(folder.manifest()).unwrap().contains("others"),
+            "as it was before there could be any"
+        );
         let text = fs::read_to_string(folder.manifest()).unwrap();
         fs::write(folder.manifest(), text.replacen("KES", "KFS", 1)).unwrap();
         assert_eq!(Manifest::read(&folder).unwrap_err().kind(), io::ErrorKind::InvalidData);

@@ -9,6 +9,7 @@
 
 mod check;
 mod conclude;
+mod connections;
 mod error;
 mod folder;
 mod idempotency;
@@ -16,11 +17,13 @@ mod inspect;
 mod intake;
 mod manifest;
 mod offline;
+mod parts;
 mod purge;
 mod rebuild;
 mod rejected;
 mod repeats;
 mod report;
+mod routes;
 mod spool;
 mod stage;
 mod tally;
@@ -47,6 +50,7 @@ use self::{
     spool::SpoolMemory,
 };
 pub use self::{
+    connections::{ConnectionImport, ConnectionReport, last_day},
     error::IngestError,
     inspect::inspect_uploads,
     offline::{FileCheck, check_file},
@@ -69,7 +73,9 @@ const CHUNKS_WAITING: usize = 16;
 /// What an upload says about itself before its file.
 #[derive(Clone, Debug)]
 pub struct UploadRequest {
-    pub project: Project,
+    /// One, or several of one organisation in the order of their slugs: then each row goes to the one whose connections hold its
+    /// meter.
+    pub projects: Vec<Project>,
     pub dataset_name: String,
     pub dataset_type: String,
     pub data_provider: String,
@@ -135,6 +141,8 @@ impl Ingest {
         let failed = IngestError::io("removing unfinished uploads");
         blocking(move || Folder::clear_unfinished(&folder).map_err(failed)).await?;
         ingest.recover().await?;
+        ingest.note_upload_sites().await?;
+        ingest.catch_up_all().await?;
         let missing = ingest.catalog.uploads_without_version().await?;
         let missing = missing.into_iter().map(|(upload, project)| Finding::UploadMissing { project, upload });
         ingest.lake.found(&missing.collect::<Vec<_>>());
@@ -172,10 +180,9 @@ impl Ingest {
         if let Some(answered) = self.answered_key(&request).await? {
             return self.replay(&request, answered, body).await;
         }
-        let busy = |_| IngestError::Busy { limit: self.config.concurrency };
-        let place = self.places.clone().try_acquire_owned().map_err(busy)?;
+        let place = self.place()?;
         let mut record = UploadRecord::starting(
-            vec![request.project.slug.clone()],
+            request.projects.iter().map(|project| project.slug.clone()).collect(),
             request.dataset_name.clone(),
             request.file_name.clone(),
             request.key_prefix.clone(),
@@ -224,7 +231,8 @@ impl Ingest {
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
         let limits = limits(&self.config);
-        let manifest = Manifest::of(request, record);
+        let manifest = Manifest::of(request, record)?;
+        let routing = self.routing(&request.projects).await?;
         let form = form(&self.config, manifest.packing());
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);
         // Its own hold on the folder: it writes there for a moment yet when the sender has gone, and this future with it.
@@ -233,7 +241,7 @@ impl Ingest {
             manifest.write(&work.folder).map_err(IngestError::io("keeping what the upload was told"))?;
             let intake =
                 Intake::new(queue, &work.folder.original()).map_err(IngestError::io("keeping the original"))?;
-            check::check(intake, form, manifest.context(limits), &memory, &work.folder)
+            check::check(intake, form, manifest.context(limits, routing), &memory, &work.folder)
         });
         let sent = send(body, chunks, self.config.max_bytes).await;
         let checked = check.await.map_err(|_| IngestError::Stopped)?;

@@ -77,6 +77,7 @@ pub fn check_file(
         currency: String::new(),
         upload_id: UploadId::new(),
         not_after_micros: not_after_micros(Utc::now()),
+        routing: None,
         limits: limits(config),
     };
     let folder = Folder::at(scratch);

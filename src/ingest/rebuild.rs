@@ -17,6 +17,7 @@ use super::{
     folder::Folder,
     intake::Intake,
     manifest::Manifest,
+    routes::{Divider, Part, Routes},
     stage,
 };
 use crate::{
@@ -50,19 +51,24 @@ impl Ingest {
         let _turn = self.lake.lock(project).await;
         self.settle_projects(&BTreeSet::from([project.clone()])).await?;
         let live = self.live_uploads(project).await?;
+        let meters = self.meters(project).await?;
+        let changes = meters.changes();
         let id = ChangeId::new();
         let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
         let (change, of) = (id.clone(), project.clone());
-        let placement = blocking(move || Ok(lake::rebuild(lake.root(), &snapshot, &of, &change, &live)?)).await?;
+        let placement =
+            blocking(move || Ok(lake::rebuild(lake.root(), &snapshot, &of, &change, &live, &meters)?)).await?;
         let change = Change {
             id,
             kind: ChangeKind::Rebuild,
             facts: vec![("project", project.to_string())],
             removed: placement.removed,
             added: placement.added,
+            metadata: None,
         };
         match self.lake.commit(&change).await {
             Ok(snapshot) => {
+                self.catalog.set_connections_shown(project, changes).await?;
                 self.catalog.note_recovered(project, snapshot.version).await?;
                 self.lake.repaired(project);
                 Ok(snapshot.version)
@@ -91,6 +97,10 @@ impl Ingest {
                     }
                 }
             }
+            if let Err(error) = self.catch_up_all().await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "whether payments show their connections could not be found out");
+            }
             let _ = tokio::time::timeout(REPAIR_AGAIN, self.lake.damage_found()).await;
         }
     }
@@ -103,8 +113,12 @@ impl Ingest {
     ) -> Result<Vec<StagedFile>, IngestError> {
         let noted = self.catalog.staged_files(&record.id).await?;
         let folder = Folder::kept(&self.data_dir, &record.id);
-        let staged: Vec<StagedFile> = noted.whole.iter().map(|noted| staged_file(&folder, noted)).collect();
-        let whole = noted.broken.is_empty() && !staged.is_empty();
+        let (of_project, of_others): (Vec<_>, Vec<_>) =
+            noted.whole.into_iter().partition(|noted| noted.project == *project);
+        let staged: Vec<StagedFile> = of_project.iter().map(|noted| staged_file(&folder, noted)).collect();
+        // Of several projects, one may have no rows.
+        let has_some = !staged.is_empty() || !of_others.is_empty();
+        let whole = noted.broken.is_empty() && has_some;
         let (staged, whole) = blocking(move || {
             let whole = whole && staged.iter().all(is_whole);
             Ok((staged, whole))
@@ -114,7 +128,7 @@ impl Ingest {
             staged
         } else {
             tracing::warn!(upload = %record.id, "its staged rows are lost or altered, and are made anew from its original");
-            self.stage_again(record, project, &noted.whole).await?
+            self.stage_again(record, project, &of_project, of_others).await?
         };
         Ok(staged)
     }
@@ -125,6 +139,7 @@ impl Ingest {
         record: &UploadRecord,
         project: &ProjectSlug,
         noted: &[LedgerStaged],
+        of_others: Vec<LedgerStaged>,
     ) -> Result<Vec<StagedFile>, IngestError> {
         let damaged = |what: &str| {
             IngestError::Damaged(Finding::Upload {
@@ -145,9 +160,21 @@ impl Ingest {
             let reader = thread::spawn(move || send_all(original, &chunks));
             let intake = Intake::new(queue, &work.original()).map_err(IngestError::io("reading the original"))?;
             let form = Form { packing: manifest.packing(), unpacked: UnpackLimits::NONE };
-            let checked = check::check(intake, form, manifest.context(Limits::LARGEST), &memory, &work)?;
+            let projects = manifest.projects();
+            let routing = match projects.len() {
+                1 => None,
+                _ => Some(Routes::read(&from).map_err(IngestError::io("reading where rows went"))?.routing(&projects)),
+            };
+            let context = manifest.context(Limits::LARGEST, routing.clone());
+            let checked = check::check(intake, form, context, &memory, &work)?;
             reader.join().map_err(|_| IngestError::Stopped)?;
-            let staged = stage::stage(checked.rows.into_batches()?, &work, &of)?;
+            let mut divider = Divider::new(&projects, routing.as_deref());
+            let wanted = projects.iter().position(|told| told.project == of);
+            let parts = divider.parts(checked.rows.into_batches()?).filter_map(|part| match part {
+                Ok(part) => (Some(part.project) == wanted).then_some(Ok(Part { project: 0, ..part })),
+                Err(error) => Some(Err(error)),
+            });
+            let staged = stage::stage(parts, &work, std::slice::from_ref(&of))?.remove(&of).unwrap_or_default();
             Ok((work, checked.original.sha256, staged))
         })
         .await?;
@@ -161,13 +188,13 @@ impl Ingest {
         } else if !noted.is_empty() && before != now {
             Err(damaged("its original gives other rows than those that were staged"))
         } else {
-            self.put_staged(record, project, &work, &kept, staged).await
+            self.put_staged(record, project, &work, &kept, staged, of_others).await
         };
         work.discard();
         outcome
     }
 
-    /// Moves staged files to where an upload keeps them, and notes them.
+    /// Moves the staged files of a project to where an upload keeps them, and notes them beside those of its other projects.
     async fn put_staged(
         &self,
         record: &UploadRecord,
@@ -175,6 +202,7 @@ impl Ingest {
         work: &Folder,
         kept: &Folder,
         mut staged: Vec<StagedFile>,
+        of_others: Vec<LedgerStaged>,
     ) -> Result<Vec<StagedFile>, IngestError> {
         let (from, to) = (work.path().to_owned(), kept.path().to_owned());
         let staged = blocking(move || {
@@ -187,7 +215,8 @@ impl Ingest {
             Ok(staged)
         })
         .await?;
-        self.catalog.record_staged(&record.id, &staged_records(project, kept, &staged)).await?;
+        let noted = [staged_records(project, kept, &staged), of_others].concat();
+        self.catalog.record_staged(&record.id, &noted).await?;
         Ok(staged)
     }
 }

@@ -31,10 +31,11 @@ impl Report {
         }
     }
 
+    /// Adds what became of the rows of one project.
     pub(super) fn place(&mut self, placement: &Placement) {
-        self.counts.new = placement.new;
-        self.counts.corrected = placement.corrected;
-        self.counts.accepted = placement.new + placement.corrected;
+        self.counts.new += placement.new;
+        self.counts.corrected += placement.corrected;
+        self.counts.accepted += placement.new + placement.corrected;
         self.counts.duplicate += placement.duplicate;
         let left = placement.left.iter().map(ToString::to_string);
         let months: BTreeSet<String> = self.months.drain(..).chain(left).collect();

@@ -1,4 +1,4 @@
-//! Good rows → one sorted Parquet file per month, written on all cores. Blocks.
+//! Good rows → one sorted Parquet file per project and month, written on all cores. Blocks.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use arrow::{
     datatypes::TimestampMicrosecondType,
 };
 
-use super::{IngestError, folder::Folder};
+use super::{IngestError, folder::Folder, routes::Part};
 use crate::{
     durable,
     ids::{Month, ProjectSlug},
@@ -27,20 +27,24 @@ use crate::{
 /// Bytes of rows that wait at most until their month has enough of them for a file.
 const BYTES_WAITING: usize = 96 << 20;
 
-/// Rows of one month that become a file.
+/// Rows of one month of a project that become a file.
 struct Job {
+    project: usize,
     month: Month,
     number: usize,
     batches: Vec<RecordBatch>,
 }
 
-/// Writes the rows of `batches` below `folder`, all of them on disk when this returns. A month has one file, unless it has
-/// more rows than a file may have, or the upload jumps between many large months.
+/// The staged files of each project of an upload, also of one that has none, in the order of their months.
+pub(super) type Staged = BTreeMap<ProjectSlug, Vec<StagedFile>>;
+
+/// Writes the rows of `parts`, of `projects` by their numbers, below `folder`, all of them on disk when this returns. A month
+/// has one file, unless it has more rows than a file may have, or the upload jumps between many large months.
 pub(super) fn stage(
-    batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
+    parts: impl Iterator<Item = Result<Part, IngestError>>,
     folder: &Folder,
-    project: &ProjectSlug,
-) -> Result<Vec<StagedFile>, IngestError> {
+    projects: &[ProjectSlug],
+) -> Result<Staged, IngestError> {
     // One more than there are cores: each waits for the disk whenever a file is done.
     let workers = thread::available_parallelism().map_or(1, usize::from) + 1;
     let (jobs, queue) = mpsc::sync_channel(0);
@@ -50,23 +54,27 @@ pub(super) fn stage(
             // The workers alone hold the queue, so that sending fails, rather than waits, when none of them is left.
             let queue = queue.clone();
             let thread = thread::Builder::new().name("write-files".to_owned());
-            thread.spawn_scoped(scope, move || write_jobs(&queue, folder, project))
+            thread.spawn_scoped(scope, move || write_jobs(&queue, folder, projects))
         };
         let workers = (0..workers).map(|_| work()).collect::<Result<Vec<_>, _>>();
         let workers = workers.map_err(IngestError::io("starting a thread"))?;
         drop(queue);
         // The queue closes when `split` ends, however it ends, and then the workers do.
-        let split = split(batches, |job| jobs.send(job).map_err(|_| IngestError::Stopped));
+        let split = split(parts, |job| jobs.send(job).map_err(|_| IngestError::Stopped));
         drop(jobs);
-        let mut staged = Vec::new();
+        let mut staged: Staged = projects.iter().map(|project| (project.clone(), Vec::new())).collect();
         for worker in workers {
-            staged.extend(worker.join().map_err(|_| IngestError::Stopped)??);
+            for (project, file) in worker.join().map_err(|_| IngestError::Stopped)?? {
+                staged.entry(projects[project].clone()).or_default().push(file);
+            }
         }
         split?;
-        if let Some(folder) = staged.first().and_then(|staged: &StagedFile| staged.file.path.parent()) {
-            durable::sync_dir(folder).map_err(IngestError::io("staging rows"))?;
+        for files in staged.values_mut() {
+            if let Some(folder) = files.first().and_then(|staged: &StagedFile| staged.file.path.parent()) {
+                durable::sync_dir(folder).map_err(IngestError::io("staging rows"))?;
+            }
+            files.sort_by(|a, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
         }
-        staged.sort_by(|a, b| (a.month, &a.file.path).cmp(&(b.month, &b.file.path)));
         Ok(staged)
     })
 }
@@ -75,15 +83,15 @@ pub(super) fn stage(
 fn write_jobs(
     queue: &Mutex<Receiver<Job>>,
     folder: &Folder,
-    project: &ProjectSlug,
-) -> Result<Vec<StagedFile>, IngestError> {
+    projects: &[ProjectSlug],
+) -> Result<Vec<(usize, StagedFile)>, IngestError> {
     let mut written = Ok(Vec::new());
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { month, number, batches }) = job else { return written };
+        let Ok(Job { project, month, number, batches }) = job else { return written };
         if let Ok(files) = &mut written {
-            match lake::write(&folder.accepted(project, month, number), batches) {
-                Ok(file) => files.push(StagedFile { month, file }),
+            match lake::write(&folder.accepted(&projects[project], month, number), batches) {
+                Ok(file) => files.push((project, StagedFile { month, file })),
                 Err(error) => written = Err(error.into()),
             }
         }
@@ -92,32 +100,33 @@ fn write_jobs(
 
 /// Gathers rows by month and sends them on where they are enough for a file, or too many to wait.
 fn split(
-    batches: impl Iterator<Item = Result<RecordBatch, IngestError>>,
+    parts: impl Iterator<Item = Result<Part, IngestError>>,
     mut send: impl FnMut(Job) -> Result<(), IngestError>,
 ) -> Result<(), IngestError> {
-    let mut waiting: BTreeMap<Month, Waiting> = BTreeMap::new();
-    let mut numbers: BTreeMap<Month, usize> = BTreeMap::new();
-    let mut flush = |month: Month, rows: &mut Waiting| {
-        let number = numbers.entry(month).or_default();
+    let mut waiting: BTreeMap<(usize, Month), Waiting> = BTreeMap::new();
+    let mut numbers: BTreeMap<(usize, Month), usize> = BTreeMap::new();
+    let mut flush = |(project, month): (usize, Month), rows: &mut Waiting| {
+        let number = numbers.entry((project, month)).or_default();
         *number += 1;
-        send(Job { month, number: *number, batches: rows.take() })
+        send(Job { project, month, number: *number, batches: rows.take() })
     };
-    for batch in batches {
-        for (month, part) in by_month(&batch?)? {
-            let rows = waiting.entry(month).or_default();
+    for part in parts {
+        let Part { project, rows: batch } = part?;
+        for (month, part) in by_month(&batch)? {
+            let rows = waiting.entry((project, month)).or_default();
             if !rows.has_room_for(&part) {
-                flush(month, rows)?;
+                flush((project, month), rows)?;
             }
             rows.push(part);
         }
         while waiting.values().map(Waiting::bytes).sum::<usize>() > BYTES_WAITING {
             let largest = waiting.iter_mut().max_by_key(|(_, rows)| rows.bytes());
-            let Some((month, rows)) = largest else { break };
-            flush(*month, rows)?;
+            let Some((place, rows)) = largest else { break };
+            flush(*place, rows)?;
         }
     }
     let mut rest = waiting.iter_mut().filter(|(_, rows)| rows.bytes() > 0);
-    rest.try_for_each(|(month, rows)| flush(*month, rows))
+    rest.try_for_each(|(place, rows)| flush(*place, rows))
 }
 
 /// The rows of each month of a batch, in their order.

@@ -145,7 +145,8 @@ impl Ingest {
     async fn land_withdrawal(&self, moving: &[UploadRecord], way: Way, id: &ChangeId) -> Result<u64, NotLanded> {
         let ids: Vec<&str> = moving.iter().map(|upload| upload.id.as_str()).collect();
         let facts = vec![("uploads", ids.join(","))];
-        let mut change = Change { id: id.clone(), kind: way.kind(), facts, removed: Vec::new(), added: Vec::new() };
+        let mut change =
+            Change { id: id.clone(), kind: way.kind(), facts, removed: Vec::new(), added: Vec::new(), metadata: None };
         for project in projects_of(moving) {
             match self.place_withdrawal(moving, &project, id).await {
                 Ok(placement) => {
@@ -172,9 +173,10 @@ impl Ingest {
         for upload in moving.iter().filter(|upload| upload.projects.contains(project)) {
             affected.extend(self.staged_files(upload, project).await?);
         }
-        let (lake, snapshot) = (self.lake.clone(), self.lake.snapshot());
+        let (lake, snapshot, meters) = (self.lake.clone(), self.lake.snapshot(), self.meters(project).await?);
         let (project, change) = (project.clone(), change.clone());
-        let placed = blocking(move || Ok(lake::refold(lake.root(), &snapshot, &project, &change, &affected, &live)?));
+        let placed =
+            blocking(move || Ok(lake::refold(lake.root(), &snapshot, &project, &change, &affected, &live, &meters)?));
         placed.await.map_err(|error| self.noted(error))
     }
 

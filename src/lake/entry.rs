@@ -29,6 +29,10 @@ pub enum ChangeKind {
     Restore,
     /// A project's files are made anew from its uploads, with the same rows.
     Rebuild,
+    /// Connections changed, and payments show it.
+    Connections,
+    /// The table gets columns that it lacks.
+    Schema,
 }
 
 impl ChangeKind {
@@ -39,6 +43,8 @@ impl ChangeKind {
             Self::Delete => "delete",
             Self::Restore => "restore",
             Self::Rebuild => "rebuild",
+            Self::Connections => "connections",
+            Self::Schema => "schema",
         }
     }
 }
@@ -53,6 +59,8 @@ pub struct Change {
     pub facts: Vec<(&'static str, String)>,
     pub removed: Vec<Arc<LakeFile>>,
     pub added: Vec<LakeFile>,
+    /// What the table is from now on, where that changes: a `metaData` action.
+    pub metadata: Option<Value>,
 }
 
 impl Change {
@@ -73,7 +81,12 @@ impl Change {
         let number = i64::try_from(version).map_err(|_| LakeError::Layout(format!("version {version}")))?;
         let transaction = Transaction::new_with_last_update(self.id.as_str(), number, Some(now));
         let data = CommitData::new(actions, operation, metadata, vec![transaction]);
-        Ok(data.get_bytes().map_err(DeltaTableError::from)?.to_vec())
+        let mut bytes = data.get_bytes().map_err(DeltaTableError::from)?.to_vec();
+        if let Some(metadata) = &self.metadata {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(json!({ "metaData": metadata }).to_string().as_bytes());
+        }
+        Ok(bytes)
     }
 }
 
@@ -107,6 +120,12 @@ fn remove_action(file: &LakeFile, now: i64) -> Remove {
         size: i64::try_from(file.bytes).ok(),
         ..Remove::default()
     }
+}
+
+/// What an entry says that the table is from then on, if it says that.
+pub(super) fn metadata(bytes: &[u8]) -> Option<Value> {
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.find_map(|line| serde_json::from_slice::<Value>(line).ok()?.get("metaData").cloned())
 }
 
 /// What an entry of the log says, as far as the ledger says it too.
@@ -200,10 +219,12 @@ mod tests {
             facts: vec![("sha256", "00".to_owned())],
             removed: vec![Arc::new(gone.clone())],
             added: vec![file.clone()],
+            metadata: Some(json!({ "id": "x" })),
         };
         let bytes = change.entry(3, Utc::now()).unwrap();
         let entry = read(3, &bytes).unwrap();
         assert_eq!(entry.change, Some(change.id));
+        assert_eq!(metadata(&bytes), change.metadata);
         assert_eq!(entry.removed, [gone.path]);
         let LedgerFile { path, bytes: size, rows, sha256, added_in, .. } = &entry.added[0];
         assert_eq!((path, *size, *rows, *sha256, *added_in), (&file.path, 1234, 7, file.sha256, 3));

@@ -27,7 +27,11 @@ use parquet::{
 use sha2::{Digest, Sha256};
 
 use super::{LakeError, RowSet, sorted::Sorted};
-use crate::{durable, ids::UploadId, payments::schema::FILE_SCHEMA};
+use crate::{
+    durable,
+    ids::UploadId,
+    payments::schema::{CUSTOMER_CATEGORY, FILE_SCHEMA},
+};
 
 /// Rows of a file at most, so that memory stays flat however large a month is; a larger month has several files.
 pub(super) const ROWS_PER_FILE: usize = 256 * 1024;
@@ -59,7 +63,7 @@ const DISTINCT_COLUMNS: [&str; 2] = ["paid_at", "amount"];
 
 /// A few words over and over: their codes are small as they are. Metrics read them from many files, and each compressed
 /// column of a file costs a new decompressor, which takes longer than the values of a small file.
-const WORD_COLUMNS: [&str; 5] = ["site", "currency", "source", "settlement", "upload_id"];
+const WORD_COLUMNS: [&str; 6] = ["site", "currency", "source", "settlement", "upload_id", CUSTOMER_CATEGORY];
 
 /// The columns of which a file says the least and the greatest value. Of the others nobody asks: they are random, or stand in
 /// every file, and comparing each text to find out takes a tenth of the time that encoding takes. Pages are told apart where

@@ -17,6 +17,7 @@ use deltalake_core::{
     operations::create::CreateBuilder,
     protocol::checkpoints,
 };
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -155,6 +156,32 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, LakeError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(LakeError::Io { what: format!("reading {}", path.display()), source }),
     }
+}
+
+/// What a table is with the columns that it lacks, behind those that it has; `None` where it lacks none. `metadata` is the
+/// table's `metaData` as the log has it. A column that comes later is null in the files from before.
+pub(super) fn completed(metadata: &Value) -> Result<Option<Value>, LakeError> {
+    let unreadable = || LakeError::Layout("the log says nothing of the table's columns that can be read".to_owned());
+    let mut schema: Value =
+        metadata["schemaString"].as_str().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(unreadable)?;
+    let fields = schema["fields"].as_array_mut().ok_or_else(unreadable)?;
+    let there: Vec<String> = fields.iter().filter_map(|field| field["name"].as_str().map(str::to_owned)).collect();
+    let lacking: Vec<_> = FILE_SCHEMA.fields().iter().filter(|field| !there.contains(field.name())).collect();
+    if lacking.is_empty() {
+        return Ok(None);
+    }
+    for field in lacking {
+        if !field.is_nullable() || field.data_type() != &arrow::datatypes::DataType::Utf8 {
+            return Err(LakeError::Layout(format!(
+                "the table lacks {}, which is no text that may be null",
+                field.name()
+            )));
+        }
+        fields.push(json!({ "name": field.name(), "type": "string", "nullable": true, "metadata": {} }));
+    }
+    let mut completed = metadata.clone();
+    completed["schemaString"] = Value::from(schema.to_string());
+    Ok(Some(completed))
 }
 
 async fn create(store: LogStoreRef) -> Result<DeltaTable, LakeError> {

@@ -9,7 +9,7 @@ use arrow::{
 };
 
 use super::{
-    FileNames, LakeError, LakeFile, RowSet, Verified,
+    FileNames, LakeError, LakeFile, Meters, RowSet, Verified,
     file::{self, Part, Waiting},
 };
 use crate::ids::{Month, ProjectSlug};
@@ -28,16 +28,17 @@ pub(super) struct Input<'a> {
     pub(super) rows: Wanted<'a>,
 }
 
-/// Writes the rows of `inputs` to new files of the partition below `root`, none where no row is left. They are on disk when
+/// Writes the rows of `inputs`, as `meters` has them, to new files of the partition below `root`, none where no row is left. They are on disk when
 /// this returns, and not part of the lake until a commit says so.
 pub(super) fn materialise(
     root: &Path,
     project: &ProjectSlug,
     month: Month,
     names: &mut FileNames,
+    meters: &Meters,
     inputs: &[Input<'_>],
 ) -> Result<Vec<LakeFile>, LakeError> {
-    let mut output = Output { root, project, month, names, files: Vec::new() };
+    let mut output = Output { root, project, month, names, meters, files: Vec::new() };
     match output.rewrite(inputs) {
         Ok(()) => Ok(output.files),
         Err(error) => {
@@ -59,6 +60,7 @@ struct Output<'a> {
     project: &'a ProjectSlug,
     month: Month,
     names: &'a mut FileNames,
+    meters: &'a Meters,
     files: Vec<LakeFile>,
 }
 
@@ -78,6 +80,7 @@ impl Output<'_> {
                 if let Wanted::Except(without) = input.rows {
                     batch = kept(&batch, first_row, without)?;
                 }
+                batch = self.meters.shown_in(batch)?;
                 if !waiting.has_room_for(&batch) {
                     self.write(waiting.take())?;
                 }

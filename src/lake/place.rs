@@ -10,7 +10,7 @@ use std::{
 use arrow::{array::RecordBatch, error::ArrowError};
 
 use super::{
-    FileNames, LakeError, LakeFile, RowSet, Snapshot, Verified,
+    FileNames, LakeError, LakeFile, Meters, RowSet, Snapshot, Verified,
     collisions::{self, Collisions, Rows},
     discard,
     file::{self, Part, ROWS_PER_FILE, Written},
@@ -53,13 +53,14 @@ pub struct Placement {
 /// Places the staged files of an upload, which is the change `change`, into `project`, as `snapshot` has it. The caller holds the project's lock.
 ///
 /// An upload's row that is there already to the letter is left out; one with a known ID and other content takes the place
-/// of the earlier one, whichever month that is in.
+/// of the earlier one, whichever month that is in. Rows show their connections as `meters` has them.
 pub fn place(
     root: &Path,
     snapshot: &Snapshot,
     project: &ProjectSlug,
     change: &ChangeId,
     staged: &[StagedFile],
+    meters: &Meters,
 ) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     verify(root, &existing)?;
@@ -79,7 +80,7 @@ pub fn place(
         let rows = collisions.duplicates.get(&index).map_or(Wanted::All, Wanted::Except);
         Coming { file, rows }
     });
-    let moves = Moves { root, snapshot, project, leaving: &collisions.replaced };
+    let moves = Moves { root, snapshot, project, meters, leaving: &collisions.replaced };
     moves.write(change, coming, &mut placement)?;
     Ok(placement)
 }
@@ -91,14 +92,34 @@ pub fn count(
     project: &ProjectSlug,
     batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
 ) -> Result<Placement, LakeError> {
+    let rows = batches.enumerate().map(|(file, batch)| {
+        let identities = identities(&batch?)?;
+        Ok(Rows { file, first_row: 0, identities })
+    });
+    count_rows(root, snapshot, project, rows)
+}
+
+/// What [`place`] would make of staged rows, in numbers; nothing is written.
+pub fn count_staged(
+    root: &Path,
+    snapshot: &Snapshot,
+    project: &ProjectSlug,
+    staged: &[StagedFile],
+) -> Result<Placement, LakeError> {
+    count_rows(root, snapshot, project, staged_rows(staged))
+}
+
+fn count_rows(
+    root: &Path,
+    snapshot: &Snapshot,
+    project: &ProjectSlug,
+    identified: impl Iterator<Item = Result<Rows, LakeError>>,
+) -> Result<Placement, LakeError> {
     let existing: Vec<Arc<LakeFile>> = snapshot.project_files(project).cloned().collect();
     verify(root, &existing)?;
     let mut rows = 0;
-    let identified = batches.enumerate().map(|(file, batch)| {
-        let identities = identities(&batch?)?;
-        rows += identities.len() as u64;
-        Ok(Rows { file, first_row: 0, identities })
-    });
+    let identified =
+        identified.inspect(|found| rows += found.as_ref().map_or(0, |found| found.identities.len() as u64));
     let collisions = Collisions::find(root, &existing, identified)?;
     let (duplicate, corrected) = collisions.counts();
     let left = months_left(&existing, &collisions);
@@ -139,6 +160,8 @@ pub(super) struct Moves<'a> {
     pub(super) root: &'a Path,
     pub(super) snapshot: &'a Snapshot,
     pub(super) project: &'a ProjectSlug,
+    /// What rows that are written show of their connections.
+    pub(super) meters: &'a Meters,
     /// By the path of a file of the lake.
     pub(super) leaving: &'a HashMap<String, RowSet>,
 }
@@ -183,8 +206,13 @@ impl Moves<'_> {
         let small = |rows: u64| packs && rows < ROWS_PER_FILE as u64 / 2;
         let rewritten: Vec<&Arc<LakeFile>> =
             there.into_iter().filter(|file| self.leaves(file) > 0 || small(file.rows)).collect();
-        let (linked, packed): (Vec<_>, Vec<_>) =
-            coming.into_iter().partition(|coming| matches!(coming.rows, Wanted::All) && !small(coming.file.file.rows));
+        let (mut linked, mut packed) = (Vec::new(), Vec::new());
+        for coming in coming {
+            let whole = matches!(coming.rows, Wanted::All) && !small(coming.file.file.rows);
+            // What was staged before connections changed shows what they were then.
+            let links = whole && self.meters.agree_with(&coming.file.file.path)?;
+            if links { linked.push(coming) } else { packed.push(coming) }
+        }
         let paths: Vec<_> = rewritten.iter().map(|file| self.root.join(&file.path)).collect();
         let mut inputs: Vec<Input<'_>> = rewritten
             .iter()
@@ -193,7 +221,7 @@ impl Moves<'_> {
             .collect();
         inputs.extend(packed.iter().map(|coming| Input { path: &coming.file.file.path, rows: coming.rows }));
         placement.removed.extend(rewritten.into_iter().cloned());
-        placement.added.extend(materialise(self.root, self.project, month, names, &inputs)?);
+        placement.added.extend(materialise(self.root, self.project, month, names, self.meters, &inputs)?);
         for coming in linked {
             placement.added.push(self.link(coming.file, names)?);
         }

@@ -17,7 +17,7 @@ use std::{
 use arrow::{array::AsArray, compute::cast, datatypes::DataType};
 
 use super::{
-    LakeError, LakeFile, Placement, RowSet, Snapshot, StagedFile,
+    LakeError, LakeFile, Meters, Placement, RowSet, Snapshot, StagedFile,
     collisions::{IDS_AT_A_TIME, each_id, each_identity, rows_of},
     file::{self, Part},
     materialise::Wanted,
@@ -52,9 +52,10 @@ pub fn refold(
     change: &ChangeId,
     affected: &[StagedFile],
     live: &[LiveUpload],
+    meters: &Meters,
 ) -> Result<Placement, LakeError> {
     refold_in_passes(
-        &Moves { root, snapshot, project, leaving: &HashMap::new() },
+        &Moves { root, snapshot, project, meters, leaving: &HashMap::new() },
         change,
         affected,
         live,
@@ -74,9 +75,10 @@ pub fn rebuild(
     project: &ProjectSlug,
     change: &ChangeId,
     live: &[LiveUpload],
+    meters: &Meters,
 ) -> Result<Placement, LakeError> {
     let empty = Snapshot::default();
-    let moves = Moves { root, snapshot: &empty, project, leaving: &HashMap::new() };
+    let moves = Moves { root, snapshot: &empty, project, meters, leaving: &HashMap::new() };
     let mut placement = rebuild_in_passes(&moves, change, live, IDS_PER_PASS)?;
     placement.removed = snapshot.project_files(project).cloned().collect();
     Ok(placement)
@@ -378,7 +380,8 @@ mod tests {
                 StagedFile { month: month(number), file: write(&path, vec![batch(&upload, &rows)]).unwrap() }
             });
             let files: Vec<StagedFile> = files.collect();
-            let placed = place(&self.root(), &self.snapshot, &self.slug, &(&upload).into(), &files).unwrap();
+            let placed =
+                place(&self.root(), &self.snapshot, &self.slug, &(&upload).into(), &files, &Meters::none()).unwrap();
             self.commit(&placed);
             self.uploads.push((LiveUpload { upload, files }, payments.to_vec(), true));
             placed
@@ -393,7 +396,13 @@ mod tests {
                 *counts = !*counts;
             }
             let root = self.root();
-            let moves = Moves { root: &root, snapshot: &self.snapshot, project: &self.slug, leaving: &HashMap::new() };
+            let moves = Moves {
+                root: &root,
+                snapshot: &self.snapshot,
+                project: &self.slug,
+                meters: &Meters::none(),
+                leaving: &HashMap::new(),
+            };
             let placed = refold_in_passes(&moves, &ChangeId::new(), &affected, &self.live(), at_a_time).unwrap();
             self.commit(&placed);
             placed
@@ -445,7 +454,13 @@ mod tests {
         fn rebuilt(&self, at_a_time: usize) -> Snapshot {
             let root = self.root();
             let empty = Snapshot::default();
-            let moves = Moves { root: &root, snapshot: &empty, project: &self.slug, leaving: &HashMap::new() };
+            let moves = Moves {
+                root: &root,
+                snapshot: &empty,
+                project: &self.slug,
+                meters: &Meters::none(),
+                leaving: &HashMap::new(),
+            };
             let placed = rebuild_in_passes(&moves, &ChangeId::new(), &self.live(), at_a_time).unwrap();
             empty.after(1, &[], &placed.added)
         }
@@ -488,8 +503,15 @@ mod tests {
         assert!(placed.removed.is_empty());
         let staged: Vec<_> = project.uploads[1].0.files.iter().map(|staged| staged.file.sha256).collect();
         assert_eq!(placed.added.iter().map(|file| file.sha256).collect::<Vec<_>>(), staged);
-        let rebuilt =
-            rebuild(&project.root(), &project.snapshot, &project.slug, &ChangeId::new(), &project.live()).unwrap();
+        let rebuilt = rebuild(
+            &project.root(),
+            &project.snapshot,
+            &project.slug,
+            &ChangeId::new(),
+            &project.live(),
+            &Meters::none(),
+        )
+        .unwrap();
         assert_eq!((rebuilt.removed.len(), rebuilt.added.len(), counts(&rebuilt)), (4, 4, [4, 0, 0]));
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, Decimal128Builder, RecordBatch, StringArray, StringBuilder,
-        TimestampMicrosecondBuilder,
+        TimestampMicrosecondBuilder, new_null_array,
     },
+    datatypes::DataType,
     error::ArrowError,
 };
 
@@ -138,6 +139,8 @@ impl ColumnBuilders {
             location,
             take(&mut self.serial_number),
             self.upload_id.slice(0, rows),
+            // The decoder knows nothing of connections.
+            new_null_array(&DataType::Utf8, rows),
         ];
         RecordBatch::try_new(FILE_SCHEMA.clone(), columns)
     }

@@ -5,15 +5,20 @@
 //! such as the `,,,,` that a spreadsheet leaves below its last row, says nothing and is passed over as a blank line is;
 //! a warning counts them.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 
 use super::{
+    definition::PAYMENTS,
     header::Layout,
     packing::Packing,
     records::{Record, RecordError, Records},
     report::{RowError, Warning, code},
+    routing::Routing,
     row::RowDecoder,
     unpack::UnpackError,
 };
@@ -60,6 +65,9 @@ pub struct FileContext {
     pub upload_id: UploadId,
     /// The last instant that a payment may have, in microseconds since the epoch: when the file came, and a day.
     pub not_after_micros: i64,
+    /// Of a file over several projects: a row whose meter goes to none of them is rejected. The site and the currency of the
+    /// others are those of their projects, which is not done here.
+    pub routing: Option<Arc<Routing>>,
     pub limits: Limits,
 }
 
@@ -143,14 +151,14 @@ impl<R: Read> Decoder<R> {
             let message = "the file is empty; it starts with a header row, as the template does".to_owned();
             return Err(refused(1, 0, code::EMPTY_FILE, message));
         };
-        let layout = Layout::read(&header).map_err(DecodeError::File)?;
+        let layout = Layout::read(&PAYMENTS, &header).map_err(DecodeError::File)?;
         let rows = RowDecoder::new(layout, &context);
         Ok(Self { records, rows, limits, read: 0, rejected: 0, blank: None, ended_by: None })
     }
 
     /// The file's own header row, in order.
     pub fn header(&self) -> &[String] {
-        &self.rows.layout.names
+        &self.rows.form.layout.names
     }
 
     /// The next records, at most [`BATCH_ROWS`]; none at the end of the file.
@@ -173,7 +181,7 @@ impl<R: Read> Decoder<R> {
                     break;
                 }
             };
-            if is_blank(&record) {
+            if is_blank_record(&record) {
                 self.blank.get_or_insert_with(|| blank_rows_from(record.line)).count += 1;
                 continue;
             }
@@ -240,7 +248,7 @@ impl From<io::Error> for DecodeError {
 }
 
 /// Whether no field of a record has a value: it is spaces and commas.
-fn is_blank(record: &Record<'_>) -> bool {
+pub(crate) fn is_blank_record(record: &Record<'_>) -> bool {
     match record.bytes() {
         // Nearly every record starts with a value, and is told by its first byte.
         [first, ..] if first.is_ascii_graphic() && !matches!(first, b',' | b'"') => false,
@@ -249,7 +257,7 @@ fn is_blank(record: &Record<'_>) -> bool {
     }
 }
 
-fn blank_rows_from(line: u64) -> Warning {
+pub(crate) fn blank_rows_from(line: u64) -> Warning {
     let message = "this row has no value at all, as rows below the end of a spreadsheet have; it is passed over";
     let (code, message) = (code::BLANK_ROW.to_owned(), message.to_owned());
     Warning { code, column: None, value: None, count: 0, line, message }
@@ -262,13 +270,13 @@ fn reject(record: &Record<'_>, errors: Vec<RowError>) -> RejectedRow {
     RejectedRow { line: record.line, byte: record.byte, fields, errors }
 }
 
-fn refused(line: u64, byte: u64, code: &str, message: String) -> DecodeError {
+pub(crate) fn refused(line: u64, byte: u64, code: &str, message: String) -> DecodeError {
     let error = RowError { line, byte, column: None, code: code.to_owned(), value: None, message };
     DecodeError::File(vec![error])
 }
 
 /// What a file is that is no UTF-8 text at all, by its first bytes.
-fn foreign(start: &[u8]) -> Option<(&'static str, String)> {
+pub(crate) fn foreign(start: &[u8]) -> Option<(&'static str, String)> {
     let sample = &start[..start.len().min(64)];
     let nul_at = |parity: usize| sample.iter().skip(parity).step_by(2).all(|byte| *byte == 0);
     let wide = sample.len() >= 4 && (nul_at(0) || nul_at(1));

@@ -1,12 +1,12 @@
 //! The header row: every name exact, in any order. All that is wrong with it is said at once, each with the fix.
 
 use super::{
-    definition::{COLUMNS, Column},
+    file_definition::{ColumnDefinition, FileDefinition},
     records::{FieldFault, Record},
     report::{RowError, clip, code},
 };
 
-/// Columns at most that a header is checked for; a definition has sixteen.
+/// Columns at most that a header is checked for; no definition has as many.
 const MAX_COLUMNS: usize = 256;
 
 /// How near a header must be to a right name to be taken for a slip of it (Jaro-Winkler, 0 to 1).
@@ -14,39 +14,41 @@ const NEAR: f64 = 0.85;
 
 /// Where the columns of the definition are in a file.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
+    /// What the file is to be.
+    pub(crate) file: &'static FileDefinition,
     /// The file's own header row, in order.
-    pub(super) names: Vec<String>,
-    /// The definition's column of each field.
-    columns: Vec<Column>,
+    pub(crate) names: Vec<String>,
+    /// The place in the definition of each field's column.
+    columns: Vec<usize>,
     /// The field of each column of the definition.
-    places: [Option<usize>; COLUMNS.len()],
+    places: Vec<Option<usize>>,
 }
 
 impl Layout {
     /// The fields of a row.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.columns.len()
     }
 
-    /// The definition's column of each field, in order.
-    pub(super) fn columns(&self) -> &[Column] {
+    /// The place in the definition of each field's column, in order.
+    pub(crate) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
     /// The column of a field that is not beyond the header.
-    pub(super) fn column(&self, field: usize) -> Option<Column> {
-        self.columns.get(field).copied()
+    pub(crate) fn column(&self, field: usize) -> Option<&'static ColumnDefinition> {
+        self.columns.get(field).map(|column| &self.file.columns[*column])
     }
 
-    /// The field of a column; none where the file leaves it out.
-    pub(super) fn place(&self, column: Column) -> Option<usize> {
-        self.places[column.index()]
+    /// The field of a column, by its place in the definition; none where the file leaves it out.
+    pub(crate) fn place(&self, column: usize) -> Option<usize> {
+        self.places[column]
     }
 
-    /// Reads the header row.
-    pub(super) fn read(record: &Record<'_>) -> Result<Self, Vec<RowError>> {
-        if let Some(error) = unreadable(record) {
+    /// Reads the header row of a file that is to be as `file` says.
+    pub(crate) fn read(file: &'static FileDefinition, record: &Record<'_>) -> Result<Self, Vec<RowError>> {
+        if let Some(error) = unreadable(file, record) {
             return Err(vec![error]);
         }
         let names: Vec<String> =
@@ -56,20 +58,21 @@ impl Layout {
         {
             return Err(vec![error]);
         }
+        let count = file.columns.len();
         let mut check =
-            Check { record, places: [None; COLUMNS.len()], meant: [false; COLUMNS.len()], errors: Vec::new() };
-        let columns: Vec<Column> =
+            Check { file, record, places: vec![None; count], meant: vec![false; count], errors: Vec::new() };
+        let columns: Vec<usize> =
             names.iter().enumerate().filter_map(|(field, name)| check.name(field, name)).collect();
         check.missing();
         if !check.errors.is_empty() {
             return Err(check.errors);
         }
-        Ok(Self { places: check.places, columns, names })
+        Ok(Self { file, places: check.places, columns, names })
     }
 }
 
 /// What makes a header row no list of names at all.
-fn unreadable(record: &Record<'_>) -> Option<RowError> {
+fn unreadable(file: &FileDefinition, record: &Record<'_>) -> Option<RowError> {
     let at_start = |code, message: &str| Some(error(record.line, record.byte, None, code, None, message.to_owned()));
     let faults = || (0..record.len()).filter_map(|field| record.fault(field));
     if faults().any(|fault| fault == FieldFault::LoneCarriageReturn) {
@@ -89,8 +92,8 @@ fn unreadable(record: &Record<'_>) -> Option<RowError> {
         return at_start(code::NOT_UTF8, "the header row is not UTF-8; save the file as \"CSV UTF-8\"");
     }
     if record.len() > MAX_COLUMNS {
-        let message =
-            format!("the header row has {} columns; a payment file has at most {}", record.len(), COLUMNS.len());
+        let (there, most, row) = (record.len(), file.columns.len(), file.row);
+        let message = format!("the header row has {there} columns; a {row} file has at most {most}");
         return at_start(code::TOO_MANY_COLUMNS, &message);
     }
     None
@@ -108,22 +111,23 @@ fn wrong_delimiter(record: &Record<'_>, header: &str) -> Option<RowError> {
 }
 
 struct Check<'a> {
+    file: &'static FileDefinition,
     record: &'a Record<'a>,
-    places: [Option<usize>; COLUMNS.len()],
+    places: Vec<Option<usize>>,
     /// Columns that a misspelt header certainly means, so that they are not called missing as well.
-    meant: [bool; COLUMNS.len()],
+    meant: Vec<bool>,
     errors: Vec<RowError>,
 }
 
 impl Check<'_> {
-    /// The column that a field's header names; an error is noted where it names none, or one that was before.
-    fn name(&mut self, field: usize, name: &str) -> Option<Column> {
-        let Some(definition) = COLUMNS.iter().find(|definition| definition.name == name) else {
+    /// The place in the definition of the column that a field's header names; an error is noted where it names none, or one
+    /// that was before.
+    fn name(&mut self, field: usize, name: &str) -> Option<usize> {
+        let Some(column) = self.file.columns.iter().position(|definition| definition.name == name) else {
             self.misspelt(field, name);
             return None;
         };
-        let column = definition.column;
-        if let Some(first) = self.places[column.index()] {
+        if let Some(first) = self.places[column] {
             let message = format!(
                 "column {} repeats {name:?}, which is column {} already; take one of the two out",
                 field + 1,
@@ -132,11 +136,12 @@ impl Check<'_> {
             self.push(field, name, code::REPEATED_COLUMN, message);
             return None;
         }
-        self.places[column.index()] = Some(field);
+        self.places[column] = Some(field);
         Some(column)
     }
 
     fn misspelt(&mut self, field: usize, name: &str) {
+        let columns = self.file.columns;
         let number = field + 1;
         let trimmed = name.trim();
         if trimmed.is_empty() {
@@ -144,41 +149,44 @@ impl Check<'_> {
                 format!("column {number} has no name; take the empty column out, or the comma at the end of the line");
             return self.push(field, name, code::UNKNOWN_COLUMN, message);
         }
-        if let Some(right) = COLUMNS.iter().find(|definition| definition.name == trimmed) {
-            self.meant[right.column.index()] = true;
-            let message = format!("column {number} has a space before or after its name: write {:?}", right.name);
+        if let Some(right) = columns.iter().position(|definition| definition.name == trimmed) {
+            self.meant[right] = true;
+            let right = columns[right].name;
+            let message = format!("column {number} has a space before or after its name: write {right:?}");
             return self.push(field, name, code::PADDED_COLUMN, message);
         }
         // Exact names differ from each other in more than case, so this finds the only one.
-        if let Some(right) = COLUMNS.iter().find(|definition| definition.name.eq_ignore_ascii_case(trimmed)) {
-            self.meant[right.column.index()] = true;
-            let message = format!("column {number} has the wrong case: write {:?} for {name:?}", right.name);
+        if let Some(right) = columns.iter().position(|definition| definition.name.eq_ignore_ascii_case(trimmed)) {
+            self.meant[right] = true;
+            let right = columns[right].name;
+            let message = format!("column {number} has the wrong case: write {right:?} for {name:?}");
             return self.push(field, name, code::WRONG_CASE_COLUMN, message);
         }
         let spelling = plain(trimmed);
-        let nearest = COLUMNS
+        let nearest = columns
             .iter()
-            .map(|definition| (strsim::jaro_winkler(&spelling, &plain(definition.name)), definition))
+            .enumerate()
+            .map(|(column, definition)| (strsim::jaro_winkler(&spelling, &plain(definition.name)), column))
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
             .filter(|(nearness, _)| *nearness >= NEAR);
         let message = match nearest {
             Some((nearness, right)) => {
-                self.meant[right.column.index()] |= nearness >= 1.0;
-                format!("column {number} is {name:?}, which is not a name of this file: did you mean {:?}?", right.name)
+                self.meant[right] |= nearness >= 1.0;
+                let right = columns[right].name;
+                format!("column {number} is {name:?}, which is not a name of this file: did you mean {right:?}?")
             }
             None => format!(
                 "column {number} is {name:?}, which is not a name of this file: take the column out. The names are {}",
-                all_names()
+                columns.iter().map(|definition| definition.name).collect::<Vec<_>>().join(", ")
             ),
         };
         self.push(field, name, code::UNKNOWN_COLUMN, message);
     }
 
     fn missing(&mut self) {
-        for definition in &COLUMNS {
-            let index = definition.column.index();
+        for (index, definition) in self.file.columns.iter().enumerate() {
             if definition.required && self.places[index].is_none() && !self.meant[index] {
-                let message = format!("the column {:?} is missing; every payment needs it", definition.name);
+                let message = format!("the column {:?} is missing; every {} needs it", definition.name, self.file.row);
                 let (line, byte) = (self.record.line, self.record.byte);
                 self.errors.push(error(line, byte, Some(definition.name), code::MISSING_COLUMN, None, message));
             }
@@ -198,8 +206,4 @@ fn error(line: u64, byte: u64, column: Option<&str>, code: &str, value: Option<&
 /// A name without case and without what divides its words.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).take(64).collect()
-}
-
-fn all_names() -> String {
-    COLUMNS.iter().map(|definition| definition.name).collect::<Vec<_>>().join(", ")
 }

@@ -9,11 +9,11 @@ use arrow::{
 };
 use twox_hash::XxHash3_64;
 
-use super::schema::FILE_SCHEMA;
+use super::schema::{CUSTOMER_CATEGORY, FILE_SCHEMA};
 
-/// Columns that say nothing of the payment itself: where it went to, by which upload, and what the rules of the day make
-/// of its words. A row that comes again by another upload is the same row.
-const LEFT_OUT: [&str; 5] = ["site", "currency", "source", "settlement", "upload_id"];
+/// Columns that say nothing of the payment itself: where it went to, by which upload, and what the rules and
+/// the connections of the day make of it. A row that comes again by another upload is the same row.
+const LEFT_OUT: [&str; 6] = ["site", "currency", "source", "settlement", "upload_id", CUSTOMER_CATEGORY];
 
 /// A payment's hashes. Not a secret and not a signature: made to tell apart what is different by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,17 +5,20 @@ mod columns;
 pub mod dataset_name;
 pub mod decoder;
 pub mod definition;
-mod header;
+pub(crate) mod fields;
+pub mod file_definition;
+pub(crate) mod header;
 pub mod identity;
 pub mod packing;
-mod records;
+pub(crate) mod records;
 pub mod report;
 pub mod reread;
+pub mod routing;
 mod row;
 pub mod schema;
 pub mod timestamp;
 pub mod unpack;
-mod warnings;
+pub(crate) mod warnings;
 pub mod words;
 
 #[cfg(test)]

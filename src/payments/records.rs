@@ -16,7 +16,7 @@ const LOOKAHEAD: usize = 3;
 
 /// Why no further record can be had.
 #[derive(Debug)]
-pub(super) enum RecordError {
+pub(crate) enum RecordError {
     Io(io::Error),
     /// The file cannot be read on from here.
     Malformed(Box<RowError>),
@@ -24,7 +24,7 @@ pub(super) enum RecordError {
 
 /// What is wrong with a single field's form; the record around it is still whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FieldFault {
+pub(crate) enum FieldFault {
     /// Something stands between a closing quote and the next comma.
     TextAfterQuote,
     /// A carriage return that belongs to no line end, outside quotes.
@@ -44,13 +44,13 @@ struct Span {
 
 /// One record, lent until the next is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// The line on which it starts; the first line of the file is 1.
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// The offset in the file of its first byte.
-    pub(super) byte: u64,
+    pub(crate) byte: u64,
     /// Whether a line end follows; the last record of a file may have none.
-    pub(super) terminated: bool,
+    pub(crate) terminated: bool,
     bytes: &'a [u8],
     unescaped: &'a [u8],
     spans: &'a [Span],
@@ -58,37 +58,37 @@ pub(super) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The number of fields, at least one.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }
 
     /// The record as the file has it, without its line end.
-    pub(super) fn bytes(&self) -> &'a [u8] {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// A field's value, with its quotes taken off.
-    pub(super) fn field(&self, index: usize) -> &'a [u8] {
+    pub(crate) fn field(&self, index: usize) -> &'a [u8] {
         let span = self.spans[index];
         let home = if span.unescaped { self.unescaped } else { self.bytes };
         &home[span.start..span.end]
     }
 
     /// The offset in the file of a field's first byte.
-    pub(super) fn byte_of(&self, index: usize) -> u64 {
+    pub(crate) fn byte_of(&self, index: usize) -> u64 {
         self.byte + self.spans[index].raw as u64
     }
 
-    pub(super) fn fault(&self, index: usize) -> Option<FieldFault> {
+    pub(crate) fn fault(&self, index: usize) -> Option<FieldFault> {
         self.spans[index].fault
     }
 
-    pub(super) fn has_fault(&self) -> bool {
+    pub(crate) fn has_fault(&self) -> bool {
         self.spans.iter().any(|span| span.fault.is_some())
     }
 
     /// The record as text, or none where it is not UTF-8. One check for all fields: they are cut at ASCII bytes.
-    pub(super) fn text(&self) -> Option<RecordText<'a>> {
+    pub(crate) fn text(&self) -> Option<RecordText<'a>> {
         let whole = std::str::from_utf8(self.bytes).ok()?;
         let unescaped = std::str::from_utf8(self.unescaped).ok()?;
         Some(RecordText { whole, unescaped, spans: self.spans })
@@ -97,7 +97,7 @@ impl<'a> Record<'a> {
 
 /// A record whose fields are known to be UTF-8.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RecordText<'a> {
+pub(crate) struct RecordText<'a> {
     whole: &'a str,
     unescaped: &'a str,
     spans: &'a [Span],
@@ -105,7 +105,7 @@ pub(super) struct RecordText<'a> {
 
 impl<'a> RecordText<'a> {
     /// A field's value, with its quotes taken off.
-    pub(super) fn field(&self, index: usize) -> &'a str {
+    pub(crate) fn field(&self, index: usize) -> &'a str {
         let span = self.spans[index];
         let home = if span.unescaped { self.unescaped } else { self.whole };
         &home[span.start..span.end]
@@ -113,7 +113,7 @@ impl<'a> RecordText<'a> {
 }
 
 /// Splits a file into records. Memory: one buffer of [`CHUNK`] and the longest record.
-pub(super) struct Records<R> {
+pub(crate) struct Records<R> {
     input: R,
     row_bytes: usize,
     buffer: Vec<u8>,
@@ -131,7 +131,7 @@ pub(super) struct Records<R> {
 
 impl<R: Read> Records<R> {
     /// `row_bytes` is the limit on a record's length.
-    pub(super) fn new(input: R, row_bytes: usize) -> Self {
+    pub(crate) fn new(input: R, row_bytes: usize) -> Self {
         Self {
             input,
             row_bytes,
@@ -147,20 +147,20 @@ impl<R: Read> Records<R> {
     }
 
     /// The start of the file, as much of it as fits into the buffer; nothing is consumed.
-    pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
+    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
         self.fill()?;
         Ok(&self.buffer[self.start..self.end])
     }
 
     /// Leaves out `count` bytes, which are on the current line.
-    pub(super) fn skip(&mut self, count: usize) {
+    pub(crate) fn skip(&mut self, count: usize) {
         let count = count.min(self.end - self.start);
         self.start += count;
         self.byte += count as u64;
     }
 
     /// The next record; none at the end of the file. Blank lines are passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, RecordError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'_>>, RecordError> {
         let found = loop {
             let left = self.end - self.start;
             let window = left.min(self.row_bytes + LOOKAHEAD);

@@ -99,6 +99,10 @@ pub mod code {
     pub const TEXT_AFTER_QUOTE: &str = "text_after_quote";
     pub const LONE_CARRIAGE_RETURN: &str = "lone_carriage_return";
 
+    // The meter of a row of a file over several projects.
+    pub const UNMATCHED_METER: &str = "unmatched_meter";
+    pub const AMBIGUOUS_METER: &str = "ambiguous_meter";
+
     // An amount.
     pub const BAD_AMOUNT: &str = "bad_amount";
     pub const AMOUNT_DECIMAL_COMMA: &str = "amount_decimal_comma";

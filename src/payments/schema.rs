@@ -21,6 +21,9 @@ pub fn instant() -> DataType {
 /// The partition columns, in the order of the folders. They are not in the files.
 pub const PARTITION_COLUMNS: [&str; 2] = ["project_id", "month"];
 
+/// The category of a payment's connection, which files from before there were connections do not have.
+pub const CUSTOMER_CATEGORY: &str = "customer_category";
+
 /// The columns of every Parquet file of the lake and of the staged files of an upload, in order.
 ///
 /// Text is as the file had it; a blank optional value is null. `paid_at` is UTC microseconds. `amount` and
@@ -48,13 +51,15 @@ pub static FILE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("location", true),
         text("serial_number", true),
         text("upload_id", false),
+        // Of what came later, because a table gets new columns at its end. Files from before lack it.
+        text(CUSTOMER_CATEGORY, true),
     ]))
 });
 
 /// What the columns of `payments` mean: in words, and the unit where the type does not say it.
 #[rustfmt::skip]
-pub const MEANINGS: [(&str, &str, Option<&str>); 23] = [
-    ("site", "The site that the payment is counted to: LOCATION, else the site in the dataset's name, else the project's name.", None),
+pub const MEANINGS: [(&str, &str, Option<&str>); 24] = [
+    ("site", "The site that the payment is counted to: its connection's, else LOCATION, else the site in the dataset's name, else the project's name.", None),
     ("payment_id", "The payment's ID, unique in the project.", None),
     ("paid_at", "When the payment took effect, an instant in UTC.", Some("UTC")),
     ("meter_id", "The meter's ID; for a solar home system, its serial number.", None),
@@ -74,6 +79,7 @@ pub const MEANINGS: [(&str, &str, Option<&str>); 23] = [
     ("location", "LOCATION of the file.", None),
     ("serial_number", "The serial number of the device.", None),
     ("upload_id", "The upload that the row came with.", None),
+    ("customer_category", "The category of the connection that its meter is, such as Residential.", None),
     ("time_zone", "The time zone of the project, such as Africa/Nairobi.", Some("IANA")),
     ("project_id", "The project's slug.", None),
     ("month", "The month of paid_at in UTC, such as 2024-05. A condition on it leaves out whole files.", None),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    definition::Column,
+    file_definition::FileDefinition,
     report::{Warning, clip, code},
 };
 
@@ -12,7 +12,7 @@ const DISTINCT_VALUES: usize = 20;
 
 /// What the owner of a file should look at, although it was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Concern {
+pub(crate) enum Concern {
     UnknownStatus,
     UnknownSource,
     SourceIgnored,
@@ -52,14 +52,21 @@ impl Concern {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Warnings {
-    groups: BTreeMap<(Concern, Column), Vec<Warning>>,
+#[derive(Debug)]
+pub(crate) struct Warnings {
+    file: &'static FileDefinition,
+    /// By what they are about, and the place of the column in the definition.
+    groups: BTreeMap<(Concern, usize), Vec<Warning>>,
 }
 
 impl Warnings {
+    /// None yet about a file of that kind.
+    pub(crate) fn of(file: &'static FileDefinition) -> Self {
+        Self { file, groups: BTreeMap::new() }
+    }
+
     /// Counts one row.
-    pub(super) fn count(&mut self, concern: Concern, column: Column, value: &str, line: u64) {
+    pub(crate) fn count(&mut self, concern: Concern, column: usize, value: &str, line: u64) {
         let group = self.groups.entry((concern, column)).or_default();
         let value = clip(value);
         // The warning for the rest, once there is one, is behind the twenty.
@@ -71,7 +78,7 @@ impl Warnings {
         let value = (group.len() < DISTINCT_VALUES).then(|| value.to_owned());
         group.push(Warning {
             code: concern.code().to_owned(),
-            column: Some(column.name().to_owned()),
+            column: Some(self.file.columns[column].name.to_owned()),
             value,
             count: 1,
             line,
@@ -79,8 +86,8 @@ impl Warnings {
         });
     }
 
-    /// All warnings, by what they are about, then by their first row.
-    pub(super) fn into_list(self) -> Vec<Warning> {
+    /// All warnings, by what they are about, then by column, then by their first row.
+    pub(crate) fn into_list(self) -> Vec<Warning> {
         self.groups.into_values().flatten().collect()
     }
 }
@@ -88,12 +95,13 @@ impl Warnings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payments::definition::{Column, PAYMENTS};
 
     #[test]
     fn every_row_is_counted_and_twenty_values_are_named() {
-        let mut warnings = Warnings::default();
+        let mut warnings = Warnings::of(&PAYMENTS);
         for line in 0..100 {
-            warnings.count(Concern::UnknownStatus, Column::Status, &format!("WORD{}", line % 50), line);
+            warnings.count(Concern::UnknownStatus, Column::Status.index(), &format!("WORD{}", line % 50), line);
         }
         let list = warnings.into_list();
         assert_eq!(list.len(), 21);

@@ -14,7 +14,7 @@ use proptest::{
 use serde_json::{Value, json};
 use wattlake::{
     ids::{ChangeId, ProjectSlug, UploadId},
-    lake::{self, Change, ChangeKind, LakeFile},
+    lake::{self, Change, ChangeKind, LakeFile, Meters},
 };
 
 use crate::harness::{TestServer, Upload, counts, file, paid, row};
@@ -278,7 +278,8 @@ async fn what_a_crash_left_half_deleted_or_half_restored_is_settled_by_the_lakes
     }
     let at = chrono::Utc::now();
     let landed = async |kind: ChangeKind| {
-        let change = Change { id: ChangeId::new(), kind, facts: vec![], removed: vec![], added: vec![] };
+        let change =
+            Change { id: ChangeId::new(), kind, facts: vec![], removed: vec![], added: vec![], metadata: None };
         server.lake.commit(&change).await.unwrap();
         change.id
     };
@@ -451,20 +452,21 @@ impl Model<'_> {
             let slug: ProjectSlug = slug.parse().unwrap();
             let rows = rows_of(self.server.lake.root(), snapshot.project_files(&slug).map(AsRef::as_ref));
             let uploads = expected.values().map(|(_, upload)| (*upload).to_owned());
-            let of_lake = rows.iter().map(|row| row.rsplit(',').next().unwrap().to_owned());
+            let of_lake = rows.iter().map(|row| row.rsplit(',').nth(1).unwrap().to_owned());
             prop_assert_eq!(of_lake.collect::<BTreeSet<_>>(), uploads.collect::<BTreeSet<_>>());
             prop_assert_eq!(rows.len(), expected.len());
             // Made anew from its uploads, the project has the same rows, to the last column.
             let anew = tempfile::tempdir().unwrap();
             let live = self.server.ingest.live_uploads(&slug).await.unwrap();
-            let rebuilt = lake::rebuild(anew.path(), &snapshot, &slug, &ChangeId::new(), &live).unwrap();
+            let rebuilt =
+                lake::rebuild(anew.path(), &snapshot, &slug, &ChangeId::new(), &live, &Meters::none()).unwrap();
             prop_assert_eq!(rows_of(anew.path(), rebuilt.added.iter()), rows);
         }
         Ok(())
     }
 }
 
-/// Every row of some files as a line of CSV, its month first, sorted. The upload comes last.
+/// Every row of some files as a line of CSV, its month first, sorted. The upload comes last but one.
 fn rows_of<'a>(root: &Path, files: impl Iterator<Item = &'a LakeFile>) -> Vec<String> {
     let mut rows = Vec::new();
     for lake_file in files {

@@ -6,6 +6,7 @@ use wattlake::failpoints::POINTS;
 
 use crate::{
     binary::{Running, Site, files_below, quick_folder},
+    connections,
     oracle::{Model, Operation, Payment, Payments, State, Told},
 };
 
@@ -164,6 +165,7 @@ fn the_list_of_failpoints_is_that_of_the_source() {
         .chain(&PURGE)
         .map(|(point, _)| point)
         .chain(&CHECKPOINT)
+        .chain(&connections::POINTS)
         .chain([&TAKEN_BACK])
         .map(|point| (*point).to_owned())
         .collect();

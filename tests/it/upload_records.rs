@@ -86,7 +86,7 @@ async fn an_upload_that_is_given_up_while_its_rows_are_checked_leaves_nothing() 
     let project = server.catalog.project(&"kitobo".parse().unwrap()).await.unwrap().unwrap();
     let request = UploadRequest {
         scope: Scope::of(&Principal::admin("abcdefgh"), [project.owner()]),
-        project,
+        projects: vec![project],
         dataset_name: "a".to_owned(),
         dataset_type: "electricity_payments".to_owned(),
         data_provider: "user".to_owned(),
@@ -181,7 +181,8 @@ async fn the_template_uploads_as_it_is_and_has_the_columns_of_the_dataset_type()
     let report = admin.commit(&Upload::new("kitobo", template.text.clone())).await;
     assert_eq!((counts(&report), &report["warnings"]), ([2, 2, 0, 0, 0], &json!([])));
     let types = admin.get("/v1/dataset-types").await.body;
-    let [only] = &types["dataset_types"].as_array().unwrap()[..] else { panic!("{types}") };
+    let [only, connections] = &types["dataset_types"].as_array().unwrap()[..] else { panic!("{types}") };
+    assert_eq!(connections["template"], "/v1/templates/CONNECTIONS.csv");
     assert_eq!(only["name"], report["dataset_type"]);
     assert_eq!(only["template"], "/v1/templates/ELECTRICITY_PAYMENT.csv");
     let columns = only["columns"].as_array().unwrap();
@@ -256,6 +257,7 @@ async fn uploads_that_a_crash_left_on_their_way_are_settled_by_the_lakes_log() {
             facts: vec![],
             removed: vec![],
             added: vec![],
+            metadata: None,
         })
         .await
         .unwrap();

@@ -5,7 +5,7 @@ use crate::payments::{definition, report::code};
 
 #[test]
 fn the_template_passes_the_check() {
-    let decoded = decode(definition::template());
+    let decoded = decode(definition::PAYMENTS.template());
     assert_eq!((decoded.summary.read, decoded.summary.rejected), (2, 0));
     assert!(decoded.summary.warnings.is_empty());
 }

@@ -152,7 +152,7 @@ static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     paths.sort();
     assert!(paths.len() > 5, "data/ has the demo's files and the samples");
     let files = paths.into_iter().map(|path| fs::read(path).unwrap());
-    files.chain([definition::template().into_bytes(), with_quotes()]).collect()
+    files.chain([definition::PAYMENTS.template().into_bytes(), with_quotes()]).collect()
 });
 
 fn with_quotes() -> Vec<u8> {
