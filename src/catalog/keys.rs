@@ -201,7 +201,8 @@ impl Catalog {
     }
 
     async fn key_row(&self, prefix: &str) -> Result<Option<Row>, CatalogError> {
-        sqlx::query_as(SELECT_ONE).bind(prefix).fetch_optional(&self.pool).await.map_err(sql("read a key"))
+        let found = self.readers.fetch_all(sqlx::query_as(SELECT_ONE).bind(prefix)).await.map_err(sql("read a key"))?;
+        Ok(found.into_iter().next())
     }
 
     /// Writes `last_used_at` beside the request. If such a write is under way already, a later request will do it.

@@ -13,7 +13,7 @@ use super::{
     read, sql,
 };
 use crate::{
-    access::{Principal, ProjectOwner, Reach, Scope},
+    access::{ProjectOwner, Scope},
     ids::{OrganisationSlug, ProjectSlug},
 };
 
@@ -188,31 +188,6 @@ impl Catalog {
         Ok(Project { slug, organisation, name, kind, currency, time_zone, country, created_at, updated_at })
     }
 
-    /// What `principal` may see, narrowed to `wanted` (everything where it is empty). `None` where one of `wanted` is absent,
-    /// or foreign.
-    pub async fn scope(&self, principal: &Principal, wanted: &[ProjectSlug]) -> Result<Option<Scope>, CatalogError> {
-        // Only as much is read as can be in it; what is in it is decided by `Scope` alone.
-        let query = match (wanted, principal.reach()) {
-            ([], Reach::Server) => sqlx::query_as("SELECT slug, organisation FROM projects"),
-            ([], Reach::Organisation(own)) => {
-                sqlx::query_as("SELECT slug, organisation FROM projects WHERE organisation = ?").bind(own.as_str())
-            }
-            ([], Reach::Nothing) => sqlx::query_as("SELECT slug, organisation FROM projects LIMIT 0"),
-            (wanted, _) => {
-                sqlx::query_as("SELECT slug, organisation FROM projects WHERE slug IN (SELECT value FROM json_each(?))")
-                    .bind(json_array(wanted))
-            }
-        };
-        let rows: Vec<(String, String)> = query.fetch_all(&self.pool).await.map_err(sql("read a scope"))?;
-        let owner = |(slug, organisation): (String, String)| {
-            let organisation = read("project's organisation", &organisation)?;
-            Ok::<_, CatalogError>(ProjectOwner { project: read("project's slug", &slug)?, organisation })
-        };
-        let existing = rows.into_iter().map(owner).collect::<Result<Vec<_>, _>>()?;
-        let shared = self.shared_with(principal, wanted).await?;
-        Ok(Scope::of(principal, existing).and_shared(principal, shared).narrowed(wanted).ok())
-    }
-
     /// The project, whoever asks.
     pub async fn project(&self, slug: &ProjectSlug) -> Result<Option<Project>, CatalogError> {
         let row: Option<Row> = sqlx::query_as(SELECT_ONE)
@@ -317,35 +292,4 @@ impl Catalog {
 /// Slugs as a statement takes a list, whose length it does not know.
 pub(super) fn json_array<'a>(slugs: impl IntoIterator<Item = &'a ProjectSlug>) -> String {
     Value::from(slugs.into_iter().map(ProjectSlug::as_str).collect::<Vec<_>>()).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{access::Role, catalog::tests::with_projects};
-
-    fn slugs<const N: usize>(names: [&str; N]) -> Vec<ProjectSlug> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_scope_holds_what_is_within_reach_and_foreign_is_as_absent() {
-        let (_folder, catalog) = with_projects(&["a", "b", "c"]).await;
-        catalog.create_organisation("hill".parse().unwrap(), "Hill".to_owned()).await.unwrap();
-        sqlx::query("UPDATE projects SET organisation = 'hill' WHERE slug = 'b'").execute(&catalog.pool).await.unwrap();
-        let admin = Principal::admin("k");
-        let viewer = Principal { role: Role::Viewer, organisation: Some(OrganisationSlug::main()), ..admin.clone() };
-        let projects = async |principal: &Principal, wanted: &[ProjectSlug]| {
-            let scope = catalog.scope(principal, wanted).await.unwrap()?;
-            let listed = catalog.projects_page(&scope, None, 10).await.unwrap().items;
-            assert_eq!(catalog.projects_in(&scope).await.unwrap(), listed);
-            Some(listed.into_iter().map(|project| project.slug).collect::<Vec<_>>())
-        };
-        assert_eq!(projects(&admin, &[]).await, Some(slugs(["a", "b", "c"])));
-        assert_eq!(projects(&viewer, &[]).await, Some(slugs(["a", "c"])));
-        assert_eq!(projects(&viewer, &slugs(["c"])).await, Some(slugs(["c"])));
-        assert_eq!(projects(&viewer, &slugs(["a", "b"])).await, None);
-        assert_eq!(projects(&viewer, &slugs(["a", "nowhere"])).await, None);
-        assert_eq!(projects(&Principal { organisation: None, ..viewer }, &[]).await, Some(slugs([])));
-    }
 }
