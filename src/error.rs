@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Forbidden,
     /// Absent, or not for this caller: the two are never told apart.
     NotFound,
+    /// It was there, and is kept no longer.
+    Gone,
     /// It clashes with what is there.
     Conflict,
     /// A limit on bytes.
@@ -46,6 +48,7 @@ impl ErrorKind {
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Conflict => 409,
+            Self::Gone => 410,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
             Self::Rejected => 422,
@@ -67,6 +70,7 @@ impl ErrorKind {
             403 => Self::Forbidden,
             404 => Self::NotFound,
             409 => Self::Conflict,
+            410 => Self::Gone,
             413 => Self::TooLarge,
             415 => Self::UnsupportedType,
             422 => Self::Rejected,
@@ -85,7 +89,7 @@ impl ErrorKind {
         match self {
             Self::Rejected => 1,
             Self::Invalid | Self::TooLarge | Self::UnsupportedType => 2,
-            Self::NotFound => 3,
+            Self::NotFound | Self::Gone => 3,
             Self::Conflict => 4,
             Self::Unauthenticated | Self::Forbidden => 5,
             Self::Busy | Self::Timeout | Self::Unavailable | Self::StorageFull => 6,
@@ -107,6 +111,7 @@ mod tests {
             Kind::Forbidden,
             Kind::NotFound,
             Kind::Conflict,
+            Kind::Gone,
             Kind::TooLarge,
             Kind::UnsupportedType,
             Kind::Rejected,

@@ -6,7 +6,9 @@
 use sqlx::{Sqlite, Transaction};
 
 use super::{
-    Catalog, CatalogError, pass,
+    Catalog, CatalogError,
+    history::{note_all_gone, note_gone},
+    pass,
     sealed::{
         FileRow, LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed, StagedRow, VersionRow, file_of,
         file_seal, sealed_files, staged_of, staged_seal, to_i64, to_u64, version_of, version_seal,
@@ -152,6 +154,7 @@ impl Catalog {
         let failed = || sql("mend the ledger");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         sqlx::query("DELETE FROM lake_files").execute(&mut *tx).await.map_err(failed())?;
+        note_all_gone(&mut tx).await.map_err(failed())?;
         for file in files {
             put_file(&mut tx, file).await?;
         }
@@ -163,6 +166,7 @@ impl Catalog {
         let failed = || sql("forget removed files");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         for path in paths {
+            note_gone(&mut tx, path).await.map_err(failed())?;
             sqlx::query("DELETE FROM lake_files WHERE path = ? AND removed_in IS NOT NULL")
                 .bind(path)
                 .execute(&mut *tx)
@@ -176,7 +180,12 @@ impl Catalog {
     pub async fn clear_ledger(&self) -> Result<(), CatalogError> {
         let failed = || sql("empty the ledger");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        for table in ["DELETE FROM lake_versions", "DELETE FROM lake_files", "DELETE FROM lake_checkpoint"] {
+        for table in [
+            "DELETE FROM lake_versions",
+            "DELETE FROM lake_files",
+            "DELETE FROM lake_checkpoint",
+            "DELETE FROM lake_history",
+        ] {
             sqlx::query(table).execute(&mut *tx).await.map_err(failed())?;
         }
         tx.commit().await.map_err(failed())
@@ -212,6 +221,24 @@ impl Catalog {
         Ok(row.and_then(|(version, sha256, pointer)| {
             Some(LedgerCheckpoint { version: to_u64(version), sha256: sha256.try_into().ok()?, pointer })
         }))
+    }
+
+    /// The columns that the lake's table was last seen to have; none where nobody has looked yet.
+    pub async fn lake_columns(&self) -> Result<Option<String>, CatalogError> {
+        sqlx::query_scalar("SELECT columns FROM lake_schema")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read the columns of the lake"))
+    }
+
+    /// Notes the columns of the lake's table.
+    pub async fn set_lake_columns(&self, columns: &str) -> Result<(), CatalogError> {
+        sqlx::query("INSERT OR REPLACE INTO lake_schema VALUES (1, ?)")
+            .bind(columns)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("note the columns of the lake"))
     }
 
     /// Notes the staged files of an upload, replacing what was noted before.

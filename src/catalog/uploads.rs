@@ -21,7 +21,7 @@ use crate::{
 /// The most uploads on one page of a list.
 pub const MAX_PAGE: u32 = 200;
 /// The most uploads that a query's facts may come from.
-const MAX_FACTS: u32 = 100_000;
+pub(super) const MAX_FACTS: u32 = 100_000;
 /// More than a server can have under way at once.
 pub(super) const MAX_UNFINISHED: u32 = 10_000;
 
@@ -328,7 +328,7 @@ impl Catalog {
     /// [`CatalogError::TooMany`] beyond 100,000, because a list that was cut would be a wrong answer.
     pub async fn upload_facts(&self, projects: &BTreeSet<ProjectSlug>) -> Result<Vec<UploadFacts>, CatalogError> {
         let wanted: Vec<&str> = projects.iter().map(ProjectSlug::as_str).collect();
-        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+        let rows: Vec<FactsRow> = sqlx::query_as(
             "SELECT id, project, dataset_name, committed_at FROM upload_projects JOIN uploads ON id = upload_id
              WHERE project IN (SELECT value FROM json_each(?)) AND status IN ('committed', 'deleting', 'restoring')
              ORDER BY id, project LIMIT ?",
@@ -338,20 +338,28 @@ impl Catalog {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("read the facts of uploads"))?;
-        if rows.len() > MAX_FACTS as usize {
-            return Err(CatalogError::TooMany { what: "uploads in one query", limit: MAX_FACTS });
-        }
-        rows.into_iter()
-            .map(|(id, project, dataset_name, at)| {
-                Ok(UploadFacts {
-                    id: read("upload's id", &id)?,
-                    project: read("upload's project", &project)?,
-                    dataset_name,
-                    committed_at: from_micros(at),
-                })
-            })
-            .collect()
+        facts_of(rows)
     }
+}
+
+/// Id, project, dataset name, and when it was committed.
+pub(super) type FactsRow = (String, String, String, i64);
+
+/// What some rows say, where they are not too many.
+pub(super) fn facts_of(rows: Vec<FactsRow>) -> Result<Vec<UploadFacts>, CatalogError> {
+    if rows.len() > MAX_FACTS as usize {
+        return Err(CatalogError::TooMany { what: "uploads in one query", limit: MAX_FACTS });
+    }
+    rows.into_iter()
+        .map(|(id, project, dataset_name, at)| {
+            Ok(UploadFacts {
+                id: read("upload's id", &id)?,
+                project: read("upload's project", &project)?,
+                dataset_name,
+                committed_at: from_micros(at),
+            })
+        })
+        .collect()
 }
 
 async fn link(tx: &mut Transaction<'_, Sqlite>, id: &UploadId, project: &ProjectSlug) -> Result<(), CatalogError> {

@@ -5,9 +5,11 @@ mod entry;
 mod error;
 mod file;
 mod finding;
+mod history;
 mod log;
 pub mod masking;
 mod materialise;
+mod meters;
 mod names;
 mod place;
 mod reconcile;
@@ -38,8 +40,10 @@ pub use self::{
     error::{LakeError, io_kind},
     file::{Waiting, Written, write},
     finding::Finding,
+    history::{AsOf, AsOfError, Earlier},
+    meters::{Meters, refresh},
     names::FileNames,
-    place::{Placement, StagedFile, count, place},
+    place::{Placement, StagedFile, count, count_staged, place},
     refold::{LiveUpload, rebuild, refold},
     row_set::RowSet,
     snapshot::{LakeFile, Snapshot, Verified},
@@ -49,10 +53,14 @@ use crate::{
     catalog::{Catalog, LedgerFile, LedgerVersion},
     durable, failpoints,
     ids::{ChangeId, ProjectSlug},
+    payments::schema::FILE_SCHEMA,
 };
 
 /// Where the table is, below the data folder.
 pub const TABLE_FOLDER: &str = "lake/payments";
+
+/// Versions that are read from the ledger at a time.
+const VERSIONS_AT_A_TIME: u32 = 500;
 
 fn sync_folder_of(path: &Path) -> Result<(), LakeError> {
     path.parent()
@@ -76,13 +84,14 @@ pub struct Lake {
     catalog: Catalog,
     log: log::DeltaLog,
     current: RwLock<Arc<Snapshot>>,
-    /// The snapshots that were ever current and that somebody still has.
+    /// The snapshots that were ever current, or asked for as earlier ones, and that somebody still has.
     in_use: Mutex<Vec<Weak<Snapshot>>>,
     /// Held while a version is written, so that versions follow one another.
     committing: tokio::sync::Mutex<Committing>,
     /// One lock a project, held from the look at what is there to the commit: see [`Lake::lock`].
     projects: Mutex<HashMap<ProjectSlug, Arc<tokio::sync::Mutex<()>>>>,
     damaged: verify::Damaged,
+    history: history::History,
 }
 
 /// What the one that commits has to know of the last commit.
@@ -110,9 +119,41 @@ impl Lake {
             committing: tokio::sync::Mutex::default(),
             projects: Mutex::default(),
             damaged: verify::Damaged::default(),
+            history: history::History::default(),
         };
         lake.reload().await?;
+        lake.complete_schema().await?;
         Ok(lake)
+    }
+
+    /// Gives a table from before the columns that it lacks, once: readers of the log find them null in earlier files.
+    async fn complete_schema(&self) -> Result<(), LakeError> {
+        let columns: Vec<&str> = FILE_SCHEMA.fields().iter().map(|field| field.name().as_str()).collect();
+        let columns = columns.join(",");
+        if self.catalog.lake_columns().await?.as_ref() == Some(&columns) {
+            return Ok(());
+        }
+        let (mut metadata, mut next) = (None, 0);
+        loop {
+            let page = self.catalog.ledger_versions(next, VERSIONS_AT_A_TIME).await?;
+            let Some(last) = page.whole.last() else { break };
+            next = last.version + 1;
+            metadata = page.whole.iter().rev().find_map(|version| entry::metadata(&version.entry)).or(metadata);
+        }
+        let metadata = metadata.ok_or_else(|| LakeError::Layout("no version says what the table is".to_owned()))?;
+        if let Some(completed) = log::completed(&metadata)? {
+            let change = Change {
+                id: ChangeId::new(),
+                kind: ChangeKind::Schema,
+                facts: Vec::new(),
+                removed: Vec::new(),
+                added: Vec::new(),
+                metadata: Some(completed),
+            };
+            let version = self.commit(&change).await?.version;
+            tracing::info!(version, "the lake's table has the columns of this version of Wattlake from now on");
+        }
+        Ok(self.catalog.set_lake_columns(&columns).await?)
     }
 
     /// Compares ledger, log and files, and takes what they say as the newest version.
@@ -241,12 +282,16 @@ impl Lake {
         in_use.iter().filter_map(Weak::upgrade).map(|snapshot| snapshot.version).min().unwrap_or_default()
     }
 
-    fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        let snapshot = Arc::new(snapshot);
+    /// The files of a snapshot stay for as long as somebody has it.
+    fn note_in_use(&self, snapshot: &Arc<Snapshot>) {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         in_use.retain(|earlier| earlier.strong_count() > 0);
-        in_use.push(Arc::downgrade(&snapshot));
-        drop(in_use);
+        in_use.push(Arc::downgrade(snapshot));
+    }
+
+    fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        self.note_in_use(&snapshot);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
         snapshot
     }

@@ -377,7 +377,7 @@ fn files_below(root: &Path) -> Result<Vec<String>, LakeError> {
     Ok(files)
 }
 
-fn snapshot_of(version: u64, files: &[LedgerFile]) -> Snapshot {
+pub(super) fn snapshot_of(version: u64, files: &[LedgerFile]) -> Snapshot {
     let mut snapshot = Snapshot { version, ..Snapshot::default() };
     for file in files {
         let key = (file.project.clone(), file.month);

@@ -11,6 +11,7 @@ impl Lake {
     /// Removes the files that left the newest version longer than `retention` ago, so that earlier versions stay readable
     /// for that long, and that no snapshot in use has. Gives their number.
     pub async fn remove_old_files(&self, retention: Duration) -> Result<usize, LakeError> {
+        let _held = self.history.hold().await;
         let oldest = self.oldest_in_use();
         let now = Utc::now();
         let due = |file: &LedgerFile| {
@@ -25,6 +26,7 @@ impl Lake {
     /// Removes the files of earlier versions that hold rows of `upload`, whatever their age. A query that still reads an
     /// earlier version may fail for it: what is erased by law is not waited for.
     pub(crate) async fn remove_history_of(&self, upload: &UploadId) -> Result<usize, LakeError> {
+        let _held = self.history.hold().await;
         let files = self.catalog.removed_files().await?.whole;
         let (root, of) = (self.root.clone(), upload.clone());
         let holding = move || {

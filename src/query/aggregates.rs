@@ -20,15 +20,47 @@ pub enum OverAggregates {
     OneSite,
 }
 
-/// Months of which a request asks more than what is shared of them as aggregates; fit for the caller.
+/// Projects of which a request asks more than what is shared of them; fit for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("payments of {} from {first} to {last} are shared as aggregates; {reason}", named(.projects))]
+#[error("{}", asks.told(&named(.projects)))]
 pub struct TooDetailed {
     /// The projects that they are of.
     pub projects: Vec<ProjectSlug>,
-    first: Month,
-    last: Month,
-    reason: &'static str,
+    asks: Asks,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asks {
+    /// Of months that are shared as aggregates.
+    MoreThanAggregates { first: Month, last: Month, reason: &'static str },
+    /// Of an earlier version of the lake, which may have what its owner has taken back.
+    Earlier,
+}
+
+impl Asks {
+    fn told(&self, projects: &str) -> String {
+        match self {
+            Self::MoreThanAggregates { first, last, reason } => {
+                format!("payments of {projects} from {first} to {last} are shared as aggregates; {reason}")
+            }
+            Self::Earlier => {
+                format!("{projects} is shared, and shared payments are shown as they are now: leave as_of out")
+            }
+        }
+    }
+}
+
+impl TooDetailed {
+    /// Another organisation's projects, looked at as they were.
+    pub(super) fn earlier(projects: Vec<ProjectSlug>) -> Self {
+        Self { projects, asks: Asks::Earlier }
+    }
+
+    /// Whether it is for the lake as it was.
+    #[must_use]
+    pub fn is_earlier(&self) -> bool {
+        self.asks == Asks::Earlier
+    }
 }
 
 /// The first of some projects, and how many more there are.
@@ -56,7 +88,7 @@ pub(super) fn check(
     let Some(reason) = reason(metric, request, start, end) else { return Ok(()) };
     let mut projects: Vec<ProjectSlug> = months.iter().map(|(project, _)| project.clone()).collect();
     projects.dedup();
-    Err(TooDetailed { projects, first, last, reason })
+    Err(TooDetailed { projects, asks: Asks::MoreThanAggregates { first, last, reason } })
 }
 
 fn reason(

@@ -67,7 +67,10 @@ pub struct Inputs<'a> {
     pub projects: &'a [ProjectFacts],
     /// At least the uploads of the scope's projects; others are ignored.
     pub uploads: &'a [UploadFacts],
+    /// What days are counted back from.
     pub now: DateTime<Utc>,
+    /// Whether the lake is looked at as it was.
+    pub is_earlier: bool,
 }
 
 /// A request over its projects: which zones there are, and which instants.
@@ -109,7 +112,7 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Where it asks more of projects than the aggregates as which they are shared: refused if it names projects, else they are
+    /// Where it asks more of projects than what is shared of them: refused if it names projects, else they are
     /// left out of it. What somebody shares does not keep others from asking for all that they see.
     fn hold_to_details(
         &mut self,
@@ -118,7 +121,14 @@ impl<'a> Plan<'a> {
         inputs: &Inputs<'_>,
     ) -> Result<(), TooDetailed> {
         let months = self.months_of_aggregates(inputs);
-        match aggregates::check(metric, request, &months, (self.start(Tz::UTC), self.end(Tz::UTC))) {
+        let shared = self.projects.iter().filter(|project| !inputs.scope.owns(&project.slug));
+        let shared: Vec<ProjectSlug> = shared.map(|project| project.slug.clone()).collect();
+        let asked = if inputs.is_earlier && !shared.is_empty() {
+            Err(TooDetailed::earlier(shared))
+        } else {
+            aggregates::check(metric, request, &months, (self.start(Tz::UTC), self.end(Tz::UTC)))
+        };
+        match asked {
             Err(refused) if !request.projects.is_empty() => return Err(refused),
             Err(refused) => {
                 self.projects.retain(|project| !refused.projects.contains(&project.slug));
@@ -270,6 +280,7 @@ impl<'a> Plan<'a> {
                 upload_columns(&uploads.collect::<Vec<_>>())
             }
             Table::Months => self.month_columns(inputs),
+            Table::AsOf => self.as_of_columns(),
             Table::Sites => {
                 return Ok(Content::Sites(self.other_files(inputs), one_of("site", &request.sites)));
             }
@@ -305,6 +316,19 @@ impl<'a> Plan<'a> {
             Arc::new(rows.iter().map(|(.., asked)| asked.0).collect::<Date32Array>()),
             Arc::new(rows.iter().map(|(.., asked)| asked.1).collect::<Date32Array>()),
         ]
+    }
+
+    /// The local day in a zone up to which days are counted: the last before the end, or today.
+    pub(super) fn as_of(&self, zone: Tz) -> NaiveDate {
+        let end = self.end(zone).map_or(self.now, |end| end - chrono::Duration::microseconds(1));
+        end.with_timezone(&zone).date_naive()
+    }
+
+    fn as_of_columns(&self) -> Vec<ArrayRef> {
+        let slugs = self.projects.iter().map(|project| project.slug.as_str());
+        let days =
+            self.projects.iter().map(|project| days_since_epoch(self.as_of(self.zone(project))).unwrap_or(i32::MAX));
+        vec![Arc::new(StringArray::from_iter_values(slugs)), Arc::new(Date32Array::from_iter_values(days))]
     }
 
     /// Fills in what the request left to its defaults.
