@@ -87,6 +87,34 @@ pub struct UploadId(String);
 #[schema(value_type = String, pattern = "^shr_[0-9a-f]{32}$")]
 pub struct ShareId(String);
 
+/// The id of a query in SQL: `qry_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^qry_[0-9a-f]{32}$")]
+pub struct QueryId(String);
+
+/// The name of a saved query, of the same form as a slug: what it is fetched by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "revenue-by-site")]
+pub struct QueryName(String);
+
+impl QueryName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for QueryName {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        check_slug(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// What every id has that is a prefix and a version 7 UUID.
 macro_rules! uuid_id {
     ($($id:ident: $prefix:literal),+) => {$(
@@ -117,7 +145,7 @@ macro_rules! uuid_id {
     )+};
 }
 
-uuid_id!(UploadId: "upl_", ShareId: "shr_", ChangeId: "chg_");
+uuid_id!(UploadId: "upl_", ShareId: "shr_", QueryId: "qry_", ChangeId: "chg_");
 
 impl FromStr for UploadId {
     type Err = InvalidId;
@@ -133,6 +161,15 @@ impl FromStr for ShareId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let invalid = InvalidId("a share id is shr_ and 32 hexadecimal digits");
+        Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
+    }
+}
+
+impl FromStr for QueryId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId("a query's id is qry_ and 32 hexadecimal digits");
         Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
     }
 }
@@ -208,7 +245,7 @@ macro_rules! text_id {
     )+};
 }
 
-text_id!(ProjectSlug, OrganisationSlug, UploadId, ShareId, ChangeId);
+text_id!(ProjectSlug, OrganisationSlug, UploadId, ShareId, QueryId, QueryName, ChangeId);
 
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {

@@ -46,6 +46,8 @@ use crate::{
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is looked for results of SQL that were kept for long enough.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often old files are looked for.
 const REMOVE_EVERY: Duration = Duration::from_mins(10);
 
@@ -190,6 +192,7 @@ pub fn catalog_limits(config: &Config) -> CatalogLimits {
         shares_of_project: config.shares.per_project,
         shares: config.shares.per_server,
         note: config.shares.max_note_chars,
+        connections_of_project: config.connections.per_project,
     }
 }
 
@@ -210,7 +213,13 @@ async fn upkeep(state: AppState) {
             tokio::time::sleep(REMOVE_EVERY).await;
         }
     };
-    tokio::join!(state.ingest.repair_for_ever(), remove);
+    let forget = async {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            state.sql.queries().forget_expired();
+        }
+    };
+    tokio::join!(state.ingest.repair_for_ever(), remove, forget);
 }
 
 /// Removes the entries of the audit log of days that are older than they are kept, and says so in the log itself.

@@ -1,61 +1,55 @@
 //! `/v1/sql`: SQL that a person wrote, over what its key may see.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderName},
+    response::Response,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::{
-    IntoResponses, ToSchema,
+    IntoParams, IntoResponses, ToSchema,
     openapi::{
-        ContentBuilder, Object, Ref, RefOr, ResponseBuilder, Type, header::HeaderBuilder, schema::ObjectBuilder,
+        ContentBuilder, Object, Ref, RefOr, Required, ResponseBuilder, Type,
+        header::HeaderBuilder,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::ObjectBuilder,
     },
 };
 
 use super::{
     AppState, Parameters, Problem, SqlWriter,
-    etag::{self, IfNoneMatch, NotModified},
-    metrics::{damaged, validators},
-    middleware::TRUNCATED,
+    as_of::AsOfParameter,
+    etag::{IfNoneMatch, NotModified},
+    middleware::{NEXT_CURSOR, QUERY_ID, TRUNCATED},
     problem_types::{Raises, Refused},
-    recording::RecordedAtEnd,
-    rights::Standing,
-    sql_body::Sending,
     sql_request::{Asked, SqlFields, SqlOptions, SqlText},
+    sql_run::{Prepared, Question, Ran, is_for_later, note_sql},
 };
 use crate::{
-    access::Scope,
-    audit::{note, trail},
-    error::ErrorKind,
-    lake::LakeError,
-    query::{Format, ProjectFacts, WrittenColumn},
-    sql::{Failure, Fault, SqlAnswer, SqlError, SqlInputs, SqlRequest},
+    query::{Format, WrittenColumn},
+    sql::queries::QueryInfo,
 };
-
-/// What SQL can come to.
-struct Ran;
-
-impl Raises for Ran {
-    fn codes() -> Vec<&'static str> {
-        let own =
-            ["row_too_large", "share_ended", "too_many_queries", "crashed", "unavailable", "data_damaged", "deadline"];
-        [Fault::codes(), own.to_vec()].concat()
-    }
-}
 
 /// Run SQL
 ///
 /// One SELECT over `payments`, `projects`, `sites` and `uploads`, each as far as the key may see it. It runs in a process of its
-/// own, and ends with its deadline, its key, what is shared with it, or the connection.
+/// own, and ends with its deadline, its key, what is shared with it, or the connection. With `Prefer: respond-async` it goes on
+/// without the connection, within `sql.background_timeout_s`, and its result is kept for `sql.kept_s`; `format` is then said
+/// where that is fetched.
 #[utoipa::path(
     post, path = "/v1/sql", tag = "sql",
-    params(SqlOptions),
+    params(SqlOptions, AsOfParameter, Prefer),
     request_body(content((SqlFields = "application/json"), (String = "text/plain"), (String = "application/sql"))),
-    responses(Rows<false>, Refused<(SqlWriter, Asked, Ran)>)
+    responses(
+        Rows<false>,
+        (status = 202, description = "The query runs, or waits for its turn.", body = QueryInfo, headers(
+            ("Location" = String, description = "Where it is followed."),
+            ("Preference-Applied" = String, description = "`respond-async`."),
+        )),
+        Refused<(SqlWriter, Asked, Ran)>
+    )
 )]
 pub(super) async fn run_sql(
     writer: SqlWriter,
@@ -63,7 +57,11 @@ pub(super) async fn run_sql(
     headers: HeaderMap,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    answer(&state, &writer, asked, &headers, false).await
+    let is_for_later = is_for_later(&headers);
+    let limits = state.sql.limits();
+    let timeout = if is_for_later { limits.background.timeout } else { limits.timeout };
+    let prepared = prepared(&state, &writer, asked, &headers, timeout).await?;
+    if is_for_later { prepared.answer_later(&state) } else { prepared.answer(&state).await }
 }
 
 /// Run SQL that a cache may keep
@@ -71,7 +69,7 @@ pub(super) async fn run_sql(
 /// The same, with an `ETag`: the answer is 304 without anything run as long as the lake, the scope and the SQL are the same.
 #[utoipa::path(
     get, path = "/v1/sql", tag = "sql",
-    params(SqlText, SqlOptions, IfNoneMatch),
+    params(SqlText, SqlOptions, AsOfParameter, IfNoneMatch),
     responses(Rows<true>, NotModified, Refused<(SqlWriter, Parameters, NotAcceptable, Ran)>)
 )]
 pub(super) async fn get_sql(
@@ -80,10 +78,11 @@ pub(super) async fn get_sql(
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    answer(&state, &writer, Asked::of_query(parameters)?, &headers, true).await
+    let (asked, timeout) = (Asked::of_query(parameters)?, state.sql.limits().timeout);
+    prepared(&state, &writer, asked, &headers, timeout).await?.answer_if_changed(&state, &headers).await
 }
 
-struct NotAcceptable;
+pub(super) struct NotAcceptable;
 
 impl Raises for NotAcceptable {
     fn codes() -> Vec<&'static str> {
@@ -91,78 +90,35 @@ impl Raises for NotAcceptable {
     }
 }
 
-async fn answer(
+async fn prepared(
     state: &AppState,
     writer: &SqlWriter,
     asked: Asked,
     headers: &HeaderMap,
-    may_be_kept: bool,
-) -> Result<Response, Problem> {
+    most: Duration,
+) -> Result<Prepared, Problem> {
     let params: Value = asked.params.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    note(|learned| learned.parameters = Some(json!({ "sql": asked.sql, "params": params })));
-    let wanted = asked.limit;
-    let request = asked.into_request(headers, state.sql.limits())?;
+    note_sql(&asked.sql, &params);
+    let (wanted, as_of) = (asked.limit, asked.as_of);
+    let request = asked.into_request(headers, state.sql.limits(), most)?;
     let scope = writer.scope(&state.catalog, &[]).await?;
-    note(|learned| {
-        learned.projects = scope.projects().cloned().collect();
-        learned.shares = scope.shares();
-    });
-    let facts: Vec<ProjectFacts> = state.catalog.projects_in(&scope).await?.iter().map(ProjectFacts::from).collect();
-    let uploads = state.catalog.upload_facts(&scope.projects().cloned().collect()).await?;
-    let inputs = SqlInputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads };
-    note(|learned| learned.lake_version = Some(inputs.snapshot.version));
-    let incomplete = state.lake.incomplete(scope.projects());
-    if !incomplete.is_empty() {
-        return Err(damaged(&incomplete));
-    }
-    let may_be_kept = may_be_kept && !state.sql.may_read_clock(&request);
-    // A weak one: without an ORDER BY, rows come in another order each time.
-    let tag = format!("\"{}\"", state.sql.etag(&request, &inputs));
-    let weak = format!("W/{tag}");
-    if may_be_kept && etag::is_known(headers, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, validators(&weak)).into_response());
-    }
-    let mut response = ran(state, writer, &request, inputs, &scope, wanted).await?;
-    if may_be_kept {
-        let (mut parts, body) = response.into_parts();
-        for (name, value) in validators(&weak) {
-            parts.headers.insert(name, HeaderValue::from_str(&value).map_err(|error| Problem::internal(&error))?);
-        }
-        response = Response::from_parts(parts, body);
-    }
-    Ok(response)
+    let question = Question { request, wanted, as_of, params, saved: None };
+    Prepared::of(state, writer.principal(), scope, question).await
 }
 
-async fn ran(
-    state: &AppState,
-    writer: &SqlWriter,
-    request: &SqlRequest,
-    inputs: SqlInputs<'_>,
-    scope: &Scope,
-    wanted: Option<usize>,
-) -> Result<Response, Problem> {
-    let mut standing = Standing::new(&state.catalog, writer.principal(), scope);
-    let begun = standing.during(Box::pin(state.sql.ask(writer.principal(), request, inputs))).await?;
-    if let Err(SqlError::Lake(LakeError::Damaged(findings))) = &begun {
-        state.lake.found(findings);
+/// The `Prefer` of an operation.
+struct Prefer;
+
+impl IntoParams for Prefer {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let parameter = ParameterBuilder::new()
+            .name("Prefer")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some("`respond-async`: the query is answered later (RFC 7240)."))
+            .schema(Some(Object::with_type(Type::String)));
+        vec![parameter.build()]
     }
-    let mut answer: SqlAnswer = begun?;
-    standing.check().await?;
-    note(|learned| learned.rows = Some(answer.row_count()));
-    let mut response = if let Some(bytes) = answer.whole() {
-        let mut response = Body::from(bytes).into_response();
-        if answer.truncated() == Some(true) {
-            response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
-        }
-        response
-    } else {
-        let sending = Sending::new(answer, standing, trail(), request.format, wanted);
-        let mut response = sending.into_body().into_response();
-        response.extensions_mut().insert(RecordedAtEnd);
-        response
-    };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(request.format.content_type()));
-    Ok(response)
 }
 
 /// An answer to SQL in JSON.
@@ -188,34 +144,50 @@ pub(super) struct SqlStatistics {
     /// That were read of files.
     scanned_rows: u64,
     scanned_bytes: u64,
+    /// Of a result that is kept, and of it alone: the `cursor` of the next page; null on the last.
+    next_cursor: Option<String>,
 }
 
 /// The rows, in every form that there is, and whether a cache may keep them.
-struct Rows<const MAY_BE_KEPT: bool>;
+pub(super) struct Rows<const MAY_BE_KEPT: bool>;
 
 impl<const MAY_BE_KEPT: bool> IntoResponses for Rows<MAY_BE_KEPT> {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-        let text = |about: &str| {
-            HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(about)).build()
-        };
-        let lines = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about)).build();
-        let about = "`true` where rows were left out, and that is known when the answer begins; JSON and NDJSON say it at their end too.";
-        let mut response = ResponseBuilder::new()
-            .description("The rows. An answer that breaks off ends with the connection, and never as a whole one does.")
-            .header(TRUNCATED.as_str(), text(about));
-        if MAY_BE_KEPT {
-            response = response
-                .header(
-                    "ETag",
-                    text(
-                        "A weak tag of the answer, for If-None-Match; there is none where the SQL may read the clock.",
-                    ),
-                )
-                .header("Vary", text("What an answer depends on beside its URL."));
-        }
-        for format in Format::ALL {
-            let content = ContentBuilder::new();
-            let content = match format {
+        let about = "The id by which the query is found at /v1/queries while it runs.";
+        rows(MAY_BE_KEPT, (QUERY_ID, about))
+    }
+}
+
+/// Rows of a result that is kept.
+pub(super) struct ResultRows;
+
+impl IntoResponses for ResultRows {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        rows(true, (NEXT_CURSOR, "The `cursor` of the next page; it is not there on the last."))
+    }
+}
+
+fn rows(may_be_kept: bool, (own, about_own): (HeaderName, &str)) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    let text = |about: &str| {
+        HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(about)).build()
+    };
+    let lines = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about)).build();
+    let about = "`true` where rows were left out, and that is known when the answer begins; JSON and NDJSON say it at their end too.";
+    let mut response = ResponseBuilder::new()
+        .description("The rows. An answer that breaks off ends with the connection, and never as a whole one does.")
+        .header(TRUNCATED.as_str(), text(about))
+        .header(own.as_str(), text(about_own));
+    if may_be_kept {
+        response = response
+            .header(
+                "ETag",
+                text("A weak tag of the answer, for If-None-Match; there is none where the SQL may read the clock."),
+            )
+            .header("Vary", text("What an answer depends on beside its URL."));
+    }
+    for format in Format::ALL {
+        let content = ContentBuilder::new();
+        let content = match format {
                 Format::Json => content.schema(Some(Ref::from_schema_name("SqlResult"))),
                 Format::Ndjson => content.schema(Some(lines(
                     "An object a row, and at last {\"wattlake\": {\"status\": \"complete\", \"row_count\", \"truncated\", …}}, or \
@@ -224,33 +196,7 @@ impl<const MAY_BE_KEPT: bool> IntoResponses for Rows<MAY_BE_KEPT> {
                 Format::Csv => content.schema(Some(lines("A header, and a row a line."))),
                 Format::Arrow | Format::Parquet => content,
             };
-            response = response.content(format.media_type(), content.build());
-        }
-        BTreeMap::from([("200".to_owned(), response.into())])
+        response = response.content(format.media_type(), content.build());
     }
-}
-
-impl From<SqlError> for Problem {
-    fn from(error: SqlError) -> Self {
-        match error {
-            SqlError::Query(error) => error.into(),
-            SqlError::Lake(LakeError::Damaged(findings)) => damaged(&findings),
-            SqlError::Failed(Failure::Fault(fault)) => fault.into(),
-            SqlError::Crashed { how } => {
-                tracing::error!(how, "a process for SQL crashed");
-                let detail = "the process of the query ended before its answer did; the server and other queries are not concerned; \
-                              quote the x-request-id of this answer";
-                Self::new(ErrorKind::Internal, "crashed", detail)
-            }
-            other => {
-                let code = match &other {
-                    SqlError::Deadline(_) | SqlError::Cpu(_) => "deadline",
-                    SqlError::OutOfMemory { .. } => "out_of_memory",
-                    SqlError::Failed(Failure::RowTooLarge) => "row_too_large",
-                    _ => "unavailable",
-                };
-                Self::failure(other.kind(), code, &other)
-            }
-        }
-    }
+    BTreeMap::from([("200".to_owned(), response.into())])
 }

@@ -7,7 +7,10 @@ use axum::body::{Body, Bytes};
 use futures::stream;
 
 use super::{Problem, rights::Standing};
-use crate::{audit::Trail, query::Format, sql::SqlAnswer};
+use crate::{
+    audit::Trail,
+    sql::{SqlAnswer, queries::Tracked},
+};
 
 /// How long what was said last has to get out, before the connection is broken off.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -17,9 +20,12 @@ pub(super) struct Sending {
     answer: SqlAnswer,
     standing: Standing,
     trail: Trail,
-    format: Format,
+    /// Whether the answer itself says that rows were left out of it.
+    says_it: bool,
     /// The limit on rows that the caller named itself.
     wanted: Option<usize>,
+    /// Where it is run for who asks: the query that it is.
+    query: Option<Tracked>,
     state: State,
 }
 
@@ -36,10 +42,11 @@ impl Sending {
         answer: SqlAnswer,
         standing: Standing,
         trail: Trail,
-        format: Format,
+        says_it: bool,
         wanted: Option<usize>,
+        query: Option<Tracked>,
     ) -> Self {
-        Self { answer, standing, trail, format, wanted, state: State::Sending }
+        Self { answer, standing, trail, says_it, wanted, query, state: State::Sending }
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -59,8 +66,16 @@ impl Sending {
         }
         match self.next().await {
             Ok(Some(bytes)) => Some((Ok(bytes), self)),
-            Ok(None) => None,
+            Ok(None) => {
+                if let Some(query) = self.query.take() {
+                    query.sent();
+                }
+                None
+            }
             Err(problem) => {
+                if let Some(query) = self.query.take() {
+                    query.failed(problem.to_json());
+                }
                 tracing::warn!(problem = problem.code(), "an answer to SQL broke off");
                 if let Some(line) = self.answer.broken_off(&problem.to_json()) {
                     self.state = State::BreakingOff;
@@ -79,9 +94,8 @@ impl Sending {
         if let Some(truncated) = self.answer.truncated() {
             // It has come to its end: the last time to look whether it may be given out.
             self.standing.check().await?;
-            let said = matches!(self.format, Format::Json | Format::Ndjson);
             let as_wanted = self.wanted.is_some_and(|wanted| wanted as u64 == rows);
-            if truncated && !said && !as_wanted {
+            if truncated && !self.says_it && !as_wanted {
                 let detail = "the answer has more rows or bytes than sql.max_rows or sql.max_answer_bytes";
                 return Err(Problem::new(crate::error::ErrorKind::Rejected, "answer_too_large", detail));
             }

@@ -13,8 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{AppState, Parameters, Problem, invalid_parameter, problem_types::Raises, unreadable_body};
 use crate::{
-    config::SqlConfig,
+    config::{Config, SqlConfig},
     error::ErrorKind,
+    lake::AsOf,
     query::{Format, UnknownFormat},
     sql::{Parameters as Bound, SqlRequest, WrongParameter},
 };
@@ -38,6 +39,8 @@ pub(super) struct SqlFields<'a> {
     /// The most seconds that it may take, up to `sql.timeout_s`.
     #[schema(minimum = 1)]
     timeout_s: Option<u64>,
+    /// The lake as it was: in a version, by its number, or at an instant with its offset.
+    as_of: Option<String>,
     /// Whether texts in CSV are no formulas to a spreadsheet: those that begin as one get an apostrophe before it.
     csv_guard: Option<bool>,
 }
@@ -83,6 +86,7 @@ pub(super) struct Asked {
     pub(super) limit: Option<usize>,
     timeout_s: Option<u64>,
     csv_guard: bool,
+    pub(super) as_of: Option<AsOf>,
 }
 
 impl Raises for Asked {
@@ -124,10 +128,19 @@ impl FromRequest<AppState> for Asked {
     }
 }
 
+/// The most bytes of a body: a statement, of which JSON may make two bytes of each, and what is said with it.
+pub(super) fn longest_body(config: &Config) -> usize {
+    2 * config.sql.limits.max_bytes + super::MAX_JSON_BYTES
+}
+
 async fn bytes(request: Request, state: &AppState) -> Result<Bytes, Problem> {
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = format!("the body has more than {} bytes", super::MAX_JSON_BYTES);
+            let limit = longest_body(&state.config);
+            let detail = format!(
+                "the body has more than {limit} bytes; a statement has {} at most, the server's sql.max_bytes",
+                state.sql.limits().limits.max_bytes
+            );
             return Problem::new(ErrorKind::TooLarge, "body_too_large", detail);
         }
         unreadable_body(&rejection)
@@ -145,9 +158,11 @@ impl Asked {
                 .with("line", error.line())
                 .with("column", error.column())
         })?;
-        let SqlFields { sql, params, format, limit, timeout_s, csv_guard } = fields;
+        let SqlFields { sql, params, format, limit, timeout_s, as_of, csv_guard } = fields;
         let params = params.map(|json| json.get().to_owned());
-        Ok(Self { sql, params, format, limit, timeout_s, csv_guard: csv_guard.unwrap_or_default() })
+        let as_of = as_of.map(|text| text.parse()).transpose();
+        let as_of = as_of.map_err(|error| invalid_parameter("as_of", format!("as_of: {error}")))?;
+        Ok(Self { sql, params, format, limit, timeout_s, csv_guard: csv_guard.unwrap_or_default(), as_of })
     }
 
     /// The query of a GET.
@@ -159,37 +174,49 @@ impl Asked {
         Ok(Self { sql, ..asked })
     }
 
+    /// The same options with other SQL.
+    #[must_use]
+    pub(super) fn with_sql(self, sql: String) -> Self {
+        Self { sql, ..self }
+    }
+
     fn take(parameters: &mut Parameters) -> Result<Self, Problem> {
+        let params = parameters.take("params")?;
+        Ok(Self { params, ..Self::take_options(parameters)? })
+    }
+
+    /// What is said beside the SQL and its values.
+    pub(super) fn take_options(parameters: &mut Parameters) -> Result<Self, Problem> {
         Ok(Self {
             sql: String::new(),
-            params: parameters.take("params")?,
+            params: None,
             format: parameters.take("format")?,
             limit: parameters.take_as("limit")?,
             timeout_s: parameters.take_as("timeout_s")?,
             csv_guard: parameters.take_as("csv_guard")?.unwrap_or_default(),
+            as_of: parameters.take_as("as_of")?,
         })
     }
 
     /// What is asked, once every part of it is known to be right.
-    pub(super) fn into_request(self, headers: &HeaderMap, limits: &SqlConfig) -> Result<SqlRequest, Problem> {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let unknown = |error: UnknownFormat| {
-            let allowed = Format::ALL.map(Format::name).to_vec();
-            match self.format {
-                Some(_) => invalid_parameter("format", error.to_string()),
-                None => Problem::not_acceptable(error.to_string()),
-            }
-            .with("allowed", allowed)
-        };
-        let format = Format::choose(self.format.as_deref(), accept).map_err(unknown)?;
-        let (most, seconds) = (limits.max_rows, limits.timeout.as_secs());
+    ///
+    /// It takes `longest` at most.
+    pub(super) fn into_request(
+        self,
+        headers: &HeaderMap,
+        limits: &SqlConfig,
+        longest: Duration,
+    ) -> Result<SqlRequest, Problem> {
+        let format = chosen_format(self.format.as_deref(), headers)?;
+        let (most, seconds) = (limits.max_rows, longest.as_secs());
         let limit = self.limit.unwrap_or(most);
         if limit == 0 || limit > most {
             return Err(invalid_parameter("limit", format!("limit is 1 to {most}, the server's sql.max_rows")));
         }
         let timeout_s = self.timeout_s.unwrap_or(seconds);
         if timeout_s == 0 || timeout_s > seconds {
-            let detail = format!("timeout_s is 1 to {seconds}, the server's sql.timeout_s");
+            let setting = if longest == limits.timeout { "sql.timeout_s" } else { "sql.background_timeout_s" };
+            let detail = format!("timeout_s is 1 to {seconds}, the server's {setting}");
             return Err(invalid_parameter("timeout_s", detail));
         }
         let parameters = match &self.params {
@@ -207,6 +234,20 @@ impl Asked {
             csv_guard: self.csv_guard,
             max_rows: limit,
             timeout: Duration::from_secs(timeout_s),
+            only_plan: false,
         })
     }
+}
+
+/// The form that is named, or else one that the Accept header leaves.
+pub(super) fn chosen_format(named: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    Format::choose(named, accept).map_err(|error: UnknownFormat| {
+        let allowed = Format::ALL.map(Format::name).to_vec();
+        match named {
+            Some(_) => invalid_parameter("format", error.to_string()),
+            None => Problem::not_acceptable(error.to_string()),
+        }
+        .with("allowed", allowed)
+    })
 }

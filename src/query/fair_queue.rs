@@ -137,6 +137,24 @@ impl FairQueue {
         Self(Arc::new(Shared { limits, state: Mutex::default() }))
     }
 
+    /// Before those of them that nobody waits for, of which an organisation may have half at once.
+    #[must_use]
+    pub fn before_background_sql(limits: &SqlConfig) -> Self {
+        let background = &limits.background;
+        let running = background.concurrency.max(1);
+        let of_one = (running / 2).max(1);
+        let waiting = Waiting { setting: "sql.background_queue", limit: background.queue };
+        let limits = Limits {
+            running,
+            organisation_running: of_one,
+            key_running: of_one,
+            waiting,
+            organisation_waiting: waiting,
+            key_waiting: waiting,
+        };
+        Self(Arc::new(Shared { limits, state: Mutex::default() }))
+    }
+
     /// Waits for the turn of one of the asker's queries. Whoever stops waiting is out of the line.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ use super::{
     confine::Confinement,
     frames::{Frame, Whole},
     running::Running,
+    stored::{Page, Stored},
+    tracked::Watched,
 };
 use crate::query::{Ending, Format, Streamed};
 
@@ -33,13 +35,42 @@ pub(super) struct Form {
     pub(super) csv_guard: bool,
 }
 
+/// Where rows come from.
+enum Source {
+    Process { running: Box<Running>, watched: Watched },
+    Kept(Page),
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Frame, SqlError> {
+        match self {
+            Self::Process { running, .. } => running.next().await,
+            Self::Kept(page) => page.next().await,
+        }
+    }
+
+    async fn end(&mut self) {
+        if let Self::Process { running, .. } = self {
+            running.end().await;
+        }
+    }
+
+    fn has_rows(&self, rows: u64) {
+        if let Self::Process { watched, .. } = self {
+            watched.has_rows(rows);
+        }
+    }
+}
+
 /// An answer whose first rows have come, or which has none.
 pub struct SqlAnswer {
-    running: Running,
+    source: Source,
     /// None while a piece is made, and after the end.
     making: Option<Making>,
     first: Vec<u8>,
     asked_at: Instant,
+    /// How long it took where it is kept, in milliseconds, and the cursor of what comes after it.
+    kept: Option<(u64, Option<String>)>,
     lake_version: u64,
     rows: u64,
     end: Option<Whole>,
@@ -50,41 +81,81 @@ struct Making {
     decoder: StreamDecoder,
     form: Form,
     streamed: Option<Streamed>,
+    /// Rows that are passed over, and those that are wanted after them.
+    skip: u64,
+    wanted: u64,
+}
+
+impl Making {
+    fn new(form: Form, skip: u64, wanted: u64) -> Self {
+        Self { decoder: StreamDecoder::new(), form, streamed: None, skip, wanted }
+    }
 }
 
 impl SqlAnswer {
     /// Waits for the first rows, or the end. What the process says of how far it has shut itself in goes to `confined`.
     pub(super) async fn begin(
         running: Running,
+        watched: Watched,
         form: Form,
         lake_version: u64,
         asked_at: Instant,
         confined: impl Fn(&Confinement),
     ) -> Result<Self, SqlError> {
-        let making = Some(Making { decoder: StreamDecoder::new(), form, streamed: None });
-        let mut answer = Self { running, making, first: Vec::new(), asked_at, lake_version, rows: 0, end: None };
-        match answer.running.next().await? {
-            Frame::Confined(confinement) => confined(&confinement),
-            Frame::Failed(failure) => return Err(SqlError::Failed(failure)),
-            Frame::Rows(_) | Frame::Whole(_) => {
-                return Err(SqlError::Crashed { how: "it answered before it was shut in".to_owned() });
-            }
+        let running = shut_in(running, confined).await?;
+        Self {
+            source: Source::Process { running: Box::new(running), watched },
+            making: Some(Making::new(form, 0, u64::MAX)),
+            first: Vec::new(),
+            asked_at,
+            kept: None,
+            lake_version,
+            rows: 0,
+            end: None,
         }
-        while answer.end.is_none() {
-            let frame = if answer.rows == 0 {
-                answer.running.next().await?
-            } else if answer.first.len() >= HOLD_BYTES {
+        .begun()
+        .await
+    }
+
+    /// Some rows of a result that is kept: at most `limit` from `offset` on, of which `next` is what comes after them.
+    pub async fn kept(
+        stored: &Arc<Stored>,
+        lake_version: u64,
+        (format, csv_guard): (Format, bool),
+        (offset, limit): (u64, u64),
+        next: Option<String>,
+    ) -> Result<Self, SqlError> {
+        let page = Page::of(stored, offset, limit);
+        Self {
+            making: Some(Making::new(Form { format, csv_guard }, page.skip, page.rows)),
+            source: Source::Kept(page),
+            first: Vec::new(),
+            asked_at: Instant::now(),
+            kept: Some((stored.elapsed_ms(), next)),
+            lake_version,
+            rows: 0,
+            end: None,
+        }
+        .begun()
+        .await
+    }
+
+    async fn begun(mut self) -> Result<Self, SqlError> {
+        while self.end.is_none() {
+            let frame = if self.rows == 0 {
+                self.source.next().await?
+            } else if self.first.len() >= HOLD_BYTES {
                 break;
             } else {
-                match timeout(HOLD, answer.running.next()).await {
+                match timeout(HOLD, self.source.next()).await {
                     Ok(frame) => frame?,
                     Err(_) => break,
                 }
             };
-            let bytes = answer.take_in(frame).await?;
-            answer.first.extend_from_slice(&bytes);
+            let bytes = self.take_in(frame).await?;
+            self.first.extend_from_slice(&bytes);
         }
-        Ok(answer)
+        Ok(self)
     }
 
     /// The next bytes; nothing after the last.
@@ -93,7 +164,7 @@ impl SqlAnswer {
             return Ok(Some(std::mem::take(&mut self.first).into()));
         }
         while self.end.is_none() {
-            let frame = self.running.next().await?;
+            let frame = self.source.next().await?;
             let bytes = self.take_in(frame).await?;
             if !bytes.is_empty() {
                 return Ok(Some(bytes.into()));
@@ -112,11 +183,12 @@ impl SqlAnswer {
                 // A panic ends it early; its text went to the log where it happened.
                 let (making, bytes) = made.map_err(|_| failed("what it said could not be read"))??;
                 self.rows = making.streamed.as_ref().map_or(0, Streamed::row_count);
+                self.source.has_rows(self.rows);
                 self.making = Some(making);
                 Ok(bytes)
             }
             Frame::Whole(whole) => {
-                self.running.end().await;
+                self.source.end().await;
                 if whole.rows != self.rows {
                     return Err(failed("its rows are not as many as it says"));
                 }
@@ -127,20 +199,23 @@ impl SqlAnswer {
             }
             Frame::Failed(failure) => {
                 self.making = Some(making);
-                self.running.end().await;
+                self.source.end().await;
                 Err(SqlError::Failed(failure))
             }
-            Frame::Confined(_) => Err(failed("it was shut in twice")),
+            Frame::Confined(_) | Frame::Progress(_) => Err(failed("it said what it cannot say there")),
         }
     }
 
     fn ending(&self, whole: &Whole) -> Ending {
-        let elapsed = u64::try_from(self.asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let statistics = json!({
+        let elapsed = self.kept.as_ref().map_or_else(|| milliseconds(self.asked_at), |(elapsed, _)| *elapsed);
+        let mut statistics = json!({
             "elapsed_ms": elapsed,
             "scanned_rows": whole.scanned_rows,
             "scanned_bytes": whole.scanned_bytes,
         });
+        if let Some((_, next)) = &self.kept {
+            statistics["next_cursor"] = json!(next);
+        }
         Ending { lake_version: self.lake_version, truncated: whole.truncated, statistics }
     }
 
@@ -177,11 +252,21 @@ impl Making {
         while !buffer.is_empty() {
             let batch = self.decoder.decode(&mut buffer).map_err(unread)?;
             self.begin(&mut out)?;
-            if let (Some(batch), Some(streamed)) = (batch, self.streamed.as_mut()) {
+            let Some(batch) = batch.map(|batch| self.wanted_of(&batch)) else { continue };
+            if let Some(streamed) = self.streamed.as_mut().filter(|_| batch.num_rows() > 0) {
                 out.extend_from_slice(&streamed.rows(&of_schema(batch, streamed.schema())?)?);
             }
         }
         Ok((self, out))
+    }
+
+    /// Of some rows those that are wanted.
+    fn wanted_of(&mut self, batch: &RecordBatch) -> RecordBatch {
+        let rows = batch.num_rows();
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(rows);
+        let taken = usize::try_from(self.wanted).unwrap_or(usize::MAX).min(rows - skipped);
+        (self.skip, self.wanted) = (self.skip - skipped as u64, self.wanted - taken as u64);
+        batch.slice(skipped, taken)
     }
 
     /// Writes the answer's head, once its columns are known.
@@ -203,6 +288,23 @@ impl Making {
         };
         Ok(streamed.end(ending)?)
     }
+}
+
+/// Waits until a process is shut in, and says how far.
+pub(super) async fn shut_in(mut running: Running, confined: impl Fn(&Confinement)) -> Result<Running, SqlError> {
+    match running.next().await? {
+        Frame::Confined(confinement) => confined(&confinement),
+        Frame::Failed(failure) => return Err(SqlError::Failed(failure)),
+        Frame::Rows(_) | Frame::Progress(_) | Frame::Whole(_) => {
+            return Err(SqlError::Crashed { how: "it answered before it was shut in".to_owned() });
+        }
+    }
+    Ok(running)
+}
+
+/// Since an instant.
+pub(super) fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The same rows without what the stream's schema says besides.

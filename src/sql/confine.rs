@@ -221,10 +221,12 @@ mod tests {
             build: String::new(),
             sql: String::new(),
             parameters: Parameters::default(),
+            only_plan: false,
             lake_root,
             files: vec![FileToRead::of(&file, chrono_tz::UTC, None)],
             projects: Vec::new(),
             uploads: Vec::new(),
+            connections: Vec::new(),
             spill_folder,
             limits: Limits::default(),
         }

@@ -13,19 +13,23 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parameters, SqlAnswer, SqlError,
-    answer::Form,
+    answer::{Form, milliseconds, shut_in},
     confine::Confinement,
+    frames::Frame,
     functions::READS_CLOCK,
+    queries::{Queries, Tracked},
     question::{BUILD, FileToRead, Limits, Question},
     running::Running,
+    stored::{Budget, Stored, Storing},
+    tracked::Watched,
     workers::Workers,
 };
 use crate::{
-    access::{Detail, Principal, Scope},
+    access::{Detail, Scope},
     catalog::UploadFacts,
     config::SqlConfig,
     lake::{LakeError, Snapshot, verify},
-    query::{FairQueue, Format, ProjectFacts},
+    query::{FairQueue, Format, ProjectConnection, ProjectFacts, Turn},
 };
 
 /// Runs SQL that people wrote, each query in a process of its own.
@@ -33,8 +37,12 @@ use crate::{
 pub struct SqlEngine {
     lake_root: PathBuf,
     spill: PathBuf,
+    results: PathBuf,
     limits: SqlConfig,
     queue: FairQueue,
+    background: FairQueue,
+    queries: Queries,
+    budget: Arc<Budget>,
     workers: Arc<Workers>,
     /// That the kernel does not shut processes in is said once.
     said: Once,
@@ -51,6 +59,8 @@ pub struct SqlRequest {
     /// At most the server's own limit.
     pub max_rows: usize,
     pub timeout: Duration,
+    /// Whether the columns of the answer are all that is wanted.
+    pub only_plan: bool,
 }
 
 /// What it is answered from.
@@ -62,12 +72,18 @@ pub struct SqlInputs<'a> {
     pub projects: &'a [ProjectFacts],
     /// At least the uploads of the scope's own projects.
     pub uploads: &'a [UploadFacts],
+    /// The connections of the scope's own projects, where the SQL names them: see [`SqlEngine::names_connections`].
+    pub connections: &'a [ProjectConnection],
+    /// Whether the lake is looked at as it was: then one's own projects alone are there, because of others the owner may have taken
+    /// back what was there.
+    pub is_earlier: bool,
 }
 
 impl SqlInputs<'_> {
     /// The projects whose payments are among the rows, or might be.
     fn projects(&self) -> impl Iterator<Item = &ProjectFacts> {
-        self.projects.iter().filter(|project| self.scope.contains(&project.slug))
+        let is_shown = |slug| self.scope.contains(slug) && (!self.is_earlier || self.scope.owns(slug));
+        self.projects.iter().filter(move |project| is_shown(&project.slug))
     }
 
     /// Of uploads those to the caller's own projects: what another organisation sends, and when, is not shared.
@@ -75,17 +91,28 @@ impl SqlInputs<'_> {
         let own = |upload: &&UploadFacts| self.scope.contains(&upload.project) && self.scope.owns(&upload.project);
         self.uploads.iter().filter(own)
     }
+
+    /// Nor are connections, which are customers by name.
+    fn connections(&self) -> impl Iterator<Item = &ProjectConnection> {
+        let own = |one: &&ProjectConnection| self.scope.contains(&one.project) && self.scope.owns(&one.project);
+        self.connections.iter().filter(own)
+    }
 }
 
 impl SqlEngine {
     /// An engine over the lake's table at `lake_root`. What queries put on disk goes to a folder below `data_dir`.
     #[must_use]
     pub fn new(lake_root: &Path, data_dir: &Path, limits: SqlConfig) -> Self {
+        // The processes are in no folder of the server's.
+        let tmp = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned()).join("tmp");
         Self {
             lake_root: lake_root.to_owned(),
-            // The processes are in no folder of the server's.
-            spill: data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned()).join("tmp/sql"),
+            spill: tmp.join("sql"),
+            results: tmp.join("results"),
             queue: FairQueue::before_sql(&limits),
+            background: FairQueue::before_background_sql(&limits),
+            queries: Queries::new(limits.background.clone()),
+            budget: Budget::new(limits.background.results_bytes),
             workers: Arc::new(Workers::new(limits.worker_program.clone(), limits.workers)),
             limits,
             said: Once::new(),
@@ -102,28 +129,94 @@ impl SqlEngine {
         &self.limits
     }
 
-    /// Answers a request of `asker`. Dropping the future, or what it gives, ends the process.
+    /// The queries that run, wait, or have ended not long ago.
+    #[must_use]
+    pub fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
+    /// Answers a request, which is `query`. Dropping the future, or what it gives, ends the process.
     pub async fn ask(
         &self,
-        asker: &Principal,
         request: &SqlRequest,
         inputs: SqlInputs<'_>,
+        query: &Tracked,
     ) -> Result<SqlAnswer, SqlError> {
         let asked_at = Instant::now();
         let limit = request.timeout.min(self.limits.timeout);
-        let deadline = asked_at + limit;
-        let late = |_| SqlError::Deadline(limit);
-        let turn = timeout_at(deadline, self.queue.turn(asker)).await.map_err(late)??;
-        let question = timeout_at(deadline, self.question(request, &inputs)).await.map_err(late)??;
-        let io = |what| move |source| SqlError::Io { what, source };
-        let framed = question.0.framed().map_err(io("asking a process for SQL"))?;
-        let (limits, spill) = (question.0.limits, question.1);
-        let waiting = self.workers.take().map_err(io("starting a process for SQL"))?;
-        let held = (turn, spill, Arc::clone(&inputs.snapshot));
-        let running = Running::ask(waiting, framed, limits, (deadline, limit), held);
+        let (deadline, watched) = (asked_at + limit, query.watched());
+        let version = inputs.snapshot.version;
+        let asker = &query.query().facts().asker;
+        let begun = async {
+            let late = |_| SqlError::Deadline(limit);
+            let turn = timeout_at(deadline, self.queue.turn(asker)).await.map_err(late)??;
+            let running = self.run(request, inputs, &watched, (deadline, limit), self.limits.cpu, turn);
+            timeout_at(deadline, running).await.map_err(late)?
+        };
+        let running = until_cancelled(&watched, begun).await?;
         let form = Form { format: request.format, csv_guard: request.csv_guard };
         let confined = |confinement: &Confinement| self.say_what_is_missing(confinement);
-        SqlAnswer::begin(running, form, inputs.snapshot.version, asked_at, confined).await
+        SqlAnswer::begin(running, watched, form, version, asked_at, confined).await
+    }
+
+    /// Answers a request, which is `query`, into a file. Its time begins with its turn. Dropping the future ends the process.
+    pub async fn store(
+        &self,
+        request: &SqlRequest,
+        inputs: SqlInputs<'_>,
+        query: &Tracked,
+    ) -> Result<Stored, SqlError> {
+        let watched = query.watched();
+        let asker = &query.query().facts().asker;
+        let turned = async {
+            let turn = self.background.turn(asker).await?;
+            let limit = request.timeout.min(self.limits.background.timeout);
+            let cpu = self.limits.background.cpu;
+            self.run(request, inputs, &watched, (Instant::now() + limit, limit), cpu, turn).await
+        };
+        let process = until_cancelled(&watched, turned).await?;
+        let started = Instant::now();
+        let mut running = shut_in(process, |confinement| self.say_what_is_missing(confinement)).await?;
+        let unwritten = |_| SqlError::Crashed { how: "its rows could not be written".to_owned() };
+        let mut storing = Storing::begin(&self.results, &self.budget)?;
+        loop {
+            match running.next().await? {
+                Frame::Rows(bytes) => {
+                    storing = tokio::task::spawn_blocking(move || storing.write(bytes)).await.map_err(unwritten)??;
+                    watched.has_rows(storing.rows());
+                }
+                Frame::Whole(whole) => {
+                    running.end().await;
+                    return storing.end(whole, milliseconds(started));
+                }
+                Frame::Failed(failure) => {
+                    running.end().await;
+                    return Err(SqlError::Failed(failure));
+                }
+                Frame::Confined(_) | Frame::Progress(_) => {
+                    return Err(SqlError::Crashed { how: "it said what it cannot say there".to_owned() });
+                }
+            }
+        }
+    }
+
+    /// Puts a request to a process, which holds `turn` until it is dead.
+    async fn run(
+        &self,
+        request: &SqlRequest,
+        inputs: SqlInputs<'_>,
+        watched: &Watched,
+        time: (Instant, Duration),
+        cpu: Duration,
+        turn: Turn,
+    ) -> Result<Running, SqlError> {
+        watched.starts();
+        let (question, spill) = self.question(request, &inputs, cpu).await?;
+        let io = |what| move |source| SqlError::Io { what, source };
+        let framed = question.framed().map_err(io("asking a process for SQL"))?;
+        let waiting = self.workers.take().map_err(io("starting a process for SQL"))?;
+        let held = (turn, spill, Arc::clone(&inputs.snapshot));
+        Ok(Running::ask(waiting, framed, question.limits, time, watched.clone(), held))
     }
 
     /// The question to a process, and the folder that is its own.
@@ -131,6 +224,7 @@ impl SqlEngine {
         &self,
         request: &SqlRequest,
         inputs: &SqlInputs<'_>,
+        cpu: Duration,
     ) -> Result<(Question, tempfile::TempDir), SqlError> {
         let zones: HashMap<_, _> = inputs.projects().map(|project| (&project.slug, project.time_zone)).collect();
         let (mut files, mut unseen) = (Vec::new(), Vec::new());
@@ -158,14 +252,16 @@ impl SqlEngine {
             build: BUILD.to_owned(),
             sql: request.sql.clone(),
             parameters: request.parameters.clone(),
+            only_plan: request.only_plan,
             lake_root: self.lake_root.clone(),
             files,
             projects: inputs.projects().map(Into::into).collect(),
             uploads: inputs.uploads().map(Into::into).collect(),
+            connections: inputs.connections().map(Into::into).collect(),
             spill_folder: spill.path().to_owned(),
             limits: Limits {
                 memory_bytes: self.limits.worker_memory_bytes,
-                cpu_s: self.limits.cpu.as_secs(),
+                cpu_s: cpu.as_secs(),
                 spill_bytes: self.limits.spill_bytes,
                 target_partitions: self.limits.target_partitions,
                 max_rows: request.max_rows.min(self.limits.max_rows),
@@ -201,8 +297,15 @@ impl SqlEngine {
             request.csv_guard,
             projects.collect::<Vec<_>>(),
             uploads.collect::<Vec<_>>(),
+            inputs.connections().map(|one| json!([one.project, one.connection.content()])).collect::<Vec<_>>(),
         ]);
         hex::encode(&Sha256::digest(all.to_string())[..16])
+    }
+
+    /// Whether connections are so much as named, which are many to hand to a process that does not ask for them.
+    #[must_use]
+    pub fn names_connections(&self, sql: &str) -> bool {
+        sql.to_ascii_lowercase().contains("connections")
     }
 
     /// Whether the answer may be another at another time: whether a function that reads the clock is so much as named. The
@@ -224,5 +327,13 @@ impl SqlEngine {
                 );
             });
         }
+    }
+}
+
+/// What work comes to, unless it is cancelled before.
+async fn until_cancelled<T>(watched: &Watched, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    tokio::select! {
+        () = watched.cancelled() => Err(SqlError::Cancelled),
+        done = work => done,
     }
 }

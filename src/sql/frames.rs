@@ -19,8 +19,20 @@ pub(super) enum Frame {
     Confined(Confinement),
     /// Bytes of the Arrow IPC stream.
     Rows(Vec<u8>),
+    /// How far it has come, said now and then.
+    Progress(Progress),
     Whole(Whole),
     Failed(Failure),
+}
+
+/// How far a process has come with its question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// That were read of files.
+    pub(super) scanned_rows: u64,
+    pub(super) scanned_bytes: u64,
+    /// Of the files that the query reads, as often as it reads them.
+    pub(super) rows_to_scan: Option<u64>,
 }
 
 /// What is said of an answer that came to its end.
@@ -66,6 +78,7 @@ impl Frame {
         let (kind, body) = match self {
             Self::Confined(confinement) => (b'C', serde_json::to_vec(confinement)?),
             Self::Rows(bytes) => return write(to, b'R', bytes),
+            Self::Progress(progress) => (b'P', serde_json::to_vec(progress)?),
             Self::Whole(whole) => (b'W', serde_json::to_vec(whole)?),
             Self::Failed(failure) => (b'F', serde_json::to_vec(failure)?),
         };
@@ -77,7 +90,7 @@ impl Frame {
         let Some((head, rest)) = from.split_at_checked(HEAD) else { return Ok(None) };
         let (kind, length) = (head[0], [head[1], head[2], head[3], head[4]]);
         let length = u32::from_le_bytes(length) as usize;
-        if length > MAX_BYTES || !b"CRWF".contains(&kind) {
+        if length > MAX_BYTES || !b"CRPWF".contains(&kind) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what is no frame"));
         }
         if rest.len() < length {
@@ -89,6 +102,7 @@ impl Frame {
         Ok(Some(match kind {
             b'C' => Self::Confined(json(&body)?),
             b'R' => Self::Rows(body.into()),
+            b'P' => Self::Progress(json(&body)?),
             b'W' => Self::Whole(json(&body)?),
             _ => Self::Failed(json(&body)?),
         }))

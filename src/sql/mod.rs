@@ -17,14 +17,19 @@ mod frames;
 pub mod functions;
 pub mod guard;
 mod parameters;
+pub mod queries;
+mod query_info;
 mod question;
 pub mod relations;
 mod run;
 mod running;
+pub mod saved;
 pub mod schema;
 mod statement;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod worker;
 mod workers;
 
@@ -66,6 +71,13 @@ pub enum SqlError {
          columns, or for less at once"
     )]
     OutOfMemory { limit: u64 },
+    #[error("the query was cancelled")]
+    Cancelled,
+    #[error(
+        "the results that are kept would have more than the server's sql.results_bytes, which is {limit}; ask for less, or delete \
+         results that are not needed any more"
+    )]
+    ResultsFull { limit: u64 },
     #[error("the process of the query ended before its answer did: {how}")]
     Crashed { how: String },
     /// What the process itself says.
@@ -81,7 +93,8 @@ impl SqlError {
             Self::Lake(error) => error.kind(),
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Deadline(_) | Self::Cpu(_) => ErrorKind::Timeout,
-            Self::OutOfMemory { .. } => ErrorKind::Rejected,
+            Self::OutOfMemory { .. } | Self::ResultsFull { .. } => ErrorKind::Rejected,
+            Self::Cancelled => ErrorKind::Conflict,
             Self::Crashed { .. } => ErrorKind::Internal,
             Self::Failed(failure) => failure.kind(),
         }

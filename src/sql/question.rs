@@ -14,14 +14,15 @@ use crate::{
     access::MaskKey,
     catalog::UploadFacts,
     config::SqlLimits,
+    connections::{Connection, FIELDS},
     ids::{Month, ProjectSlug, UploadId},
     lake::{LakeFile, Verified, masking::Masking, scan::ScanFile},
-    query::{ProjectFacts, SqlSession},
+    query::{ProjectConnection, ProjectFacts, SqlSession},
 };
 
 /// The build that writes and reads it: a program that was replaced while the server runs is told apart. The number goes up
 /// with the form of questions and answers.
-pub(super) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+1");
+pub(super) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+3");
 
 /// The most bytes of a question. Its files are most of it, some 200 bytes each.
 const MAX_BYTES: u32 = 256 << 20;
@@ -31,10 +32,13 @@ pub(super) struct Question {
     pub(super) build: String,
     pub(super) sql: String,
     pub(super) parameters: Parameters,
+    /// Whether the columns of the answer are all that is wanted.
+    pub(super) only_plan: bool,
     pub(super) lake_root: PathBuf,
     pub(super) files: Vec<FileToRead>,
     pub(super) projects: Vec<ProjectRow>,
     pub(super) uploads: Vec<UploadRow>,
+    pub(super) connections: Vec<ConnectionRow>,
     /// For this process alone.
     pub(super) spill_folder: PathBuf,
     pub(super) limits: Limits,
@@ -153,6 +157,22 @@ impl From<&UploadFacts> for UploadRow {
     }
 }
 
+/// A row of `connections`: its project, and the values in the order of the definition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ConnectionRow(ProjectSlug, [Option<String>; FIELDS]);
+
+impl From<&ProjectConnection> for ConnectionRow {
+    fn from(one: &ProjectConnection) -> Self {
+        Self(one.project.clone(), one.connection.values().clone())
+    }
+}
+
+impl From<ConnectionRow> for ProjectConnection {
+    fn from(ConnectionRow(project, values): ConnectionRow) -> Self {
+        Self { project, connection: Connection::of_checked(values) }
+    }
+}
+
 impl Question {
     /// As it is written to the process: its length, then itself.
     pub(super) fn framed(&self) -> io::Result<Vec<u8>> {
@@ -191,6 +211,7 @@ impl Question {
             files: self.files.into_iter().map(FileToRead::into_scan).collect::<Result<_, _>>()?,
             projects: self.projects.into_iter().map(ProjectRow::into_facts).collect::<Result<_, _>>()?,
             uploads: uploads.collect(),
+            connections: self.connections.into_iter().map(Into::into).collect(),
             memory_bytes: self.limits.pool_bytes(),
             spill_bytes: self.limits.spill_bytes,
             spill_folder: self.spill_folder,
@@ -218,10 +239,12 @@ mod tests {
             build: BUILD.to_owned(),
             sql: "SELECT 'é'".to_owned(),
             parameters: Parameters::default(),
+            only_plan: false,
             lake_root: PathBuf::from("/lake"),
             files: Vec::new(),
             projects: Vec::new(),
             uploads: Vec::new(),
+            connections: Vec::new(),
             spill_folder: PathBuf::from("/spill"),
             limits,
         }

@@ -6,7 +6,11 @@ use datafusion::arrow::datatypes::DataType;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{payments, query};
+use crate::{
+    connections,
+    payments::{self, file_definition::Format},
+    query,
+};
 
 /// A relation that SQL can read; it holds what the key may see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -33,16 +37,17 @@ pub struct RelationColumn {
     pub description: &'static str,
 }
 
-const RELATIONS: [(&str, &str); 4] = [
+const RELATIONS: [(&str, &str); 5] = [
     ("payments", "A payment."),
     ("projects", "A project that the key may see."),
     ("sites", "A site that has payments."),
     ("uploads", "An upload that has payments."),
+    ("connections", "A connection of one's own projects."),
 ];
 
 /// What the columns beside those of payments mean.
 #[rustfmt::skip]
-const MEANINGS: [(&str, &str, &str, Option<&str>); 12] = [
+const MEANINGS: [(&str, &str, &str, Option<&str>); 13] = [
     ("projects", "project_id", "The project's slug, as in payments.", None),
     ("projects", "name", "Its name.", None),
     ("projects", "kind", "What it is: mini_grid or shs.", None),
@@ -54,6 +59,7 @@ const MEANINGS: [(&str, &str, &str, Option<&str>); 12] = [
     ("uploads", "upload_id", "The upload's id, as in payments.", None),
     ("uploads", "project_id", "The project's slug, as in payments.", None),
     ("uploads", "dataset_name", "The name that the upload was given.", None),
+    ("connections", "project_id", "The project's slug, as in payments.", None),
     ("uploads", "committed_at", "When its rows became part of the lake, an instant in UTC.", Some("UTC")),
 ];
 
@@ -62,7 +68,12 @@ pub static ALL: LazyLock<Vec<Relation>> = LazyLock::new(|| {
     let meaning = |relation: &str, column: &str| {
         let of_payments =
             payments::schema::MEANINGS.iter().map(|(name, meaning, unit)| ("payments", *name, *meaning, *unit));
-        let found = of_payments.chain(MEANINGS).find(|(of, name, ..)| (*of, *name) == (relation, column));
+        let of_connections = connections::CONNECTIONS.columns.iter().map(|column| {
+            let degrees = matches!(column.format, Format::Latitude | Format::Longitude);
+            ("connections", column.lake_column, column.meaning, degrees.then_some("decimal degrees"))
+        });
+        let found =
+            of_payments.chain(of_connections).chain(MEANINGS).find(|(of, name, ..)| (*of, *name) == (relation, column));
         found.map_or(("", None), |(_, _, meaning, unit)| (meaning, unit))
     };
     let described = |relation: &str| RELATIONS.iter().find(|(name, _)| *name == relation).map_or("", |(_, row)| row);
@@ -122,7 +133,7 @@ mod tests {
                 described += 1;
             }
         }
-        assert_eq!(described, MEANINGS.len() + payments::schema::MEANINGS.len());
+        assert_eq!(described, MEANINGS.len() + payments::schema::MEANINGS.len() + connections::FIELDS);
     }
 
     #[test]

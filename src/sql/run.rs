@@ -4,25 +4,31 @@ use std::{
     any::Any,
     io::{self, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError, ipc::writer::StreamWriter};
 use datafusion::{
     datasource::source::DataSourceExec,
     error::DataFusionError,
-    physical_plan::{ExecutionPlan, execute_stream},
+    physical_plan::{
+        ExecutionPlan, execute_stream,
+        statistics::{StatisticsArgs, StatisticsContext},
+    },
 };
 use futures::StreamExt;
 
 use super::{
     Failure, Fault, FaultKind,
-    frames::{self, Frame, Whole},
+    frames::{self, Frame, Progress, Whole},
     functions,
     question::Question,
     statement,
 };
 use crate::query::{written_rows, written_schema};
 
+/// How often it is said how far the query has come, while there are no rows to pass on.
+const SAID_EVERY: Duration = Duration::from_millis(500);
 /// Rows of an answer are passed on in pieces of about so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -77,7 +83,7 @@ fn log(error: &DataFusionError) {
 
 /// Answers: frames of rows, and what is said at their end.
 pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<Whole, Stop> {
-    let (max_rows, max_bytes) = (question.limits.max_rows, question.limits.max_bytes);
+    let (max_rows, max_bytes, only_plan) = (question.limits.max_rows, question.limits.max_bytes, question.only_plan);
     let statement = question.limits.statement.clone();
     let internal = |error| failed(&DataFusionError::External(Box::new(error)));
     let (session, sql, parameters) = question.into_session().map_err(internal)?;
@@ -90,9 +96,22 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
     };
     let plan = frame.create_physical_plan().await.map_err(|error| not_planned(&error))?;
     let schema = written_schema(&plan.schema());
+    if only_plan {
+        return Rows::begin(&schema, max_rows, max_bytes, out)?.end();
+    }
     let mut stream = execute_stream(Arc::clone(&plan), context.task_ctx()).map_err(|error| failed(&error))?;
     let mut rows = Rows::begin(&schema, max_rows, max_bytes, out)?;
-    while let Some(batch) = stream.next().await {
+    let mut said = tokio::time::interval_at(tokio::time::Instant::now() + SAID_EVERY, SAID_EVERY);
+    loop {
+        let batch = tokio::select! {
+            biased;
+            batch = stream.next() => batch,
+            _ = said.tick() => {
+                Frame::Progress(progress(&plan)).write(rows.out).map_err(Stop::Unheard)?;
+                continue;
+            }
+        };
+        let Some(batch) = batch else { break };
         let batch = batch.map_err(|error| failed(&error))?;
         rows.pass_on(&written_rows(&batch, &schema).map_err(not_encoded)?)?;
         if rows.whole.truncated {
@@ -100,8 +119,11 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
         }
     }
     drop(stream);
+    let came_to = progress(&plan);
+    Frame::Progress(came_to).write(rows.out).map_err(Stop::Unheard)?;
     let mut whole = rows.end()?;
-    (whole.scanned_rows, whole.scanned_bytes) = scanned(&plan);
+    let Progress { scanned_rows, scanned_bytes, .. } = came_to;
+    (whole.scanned_rows, whole.scanned_bytes) = (scanned_rows, scanned_bytes);
     Ok(whole)
 }
 
@@ -205,19 +227,24 @@ fn rows_within(batch: &RecordBatch, room: usize) -> Result<usize, ArrowError> {
     Ok(fits)
 }
 
-/// Rows and bytes that were read of files.
-fn scanned(plan: &Arc<dyn ExecutionPlan>) -> (u64, u64) {
-    let (mut rows, mut bytes) = (0, 0);
+/// What was read of files so far, and how much there is to read.
+fn progress(plan: &Arc<dyn ExecutionPlan>) -> Progress {
+    let mut progress = Progress { rows_to_scan: Some(0), ..Progress::default() };
     let mut pending = vec![Arc::clone(plan)];
     while let Some(node) = pending.pop() {
         let any: &dyn Any = node.as_ref();
-        if let Some(metrics) = any.downcast_ref::<DataSourceExec>().and_then(ExecutionPlan::metrics) {
-            rows += metrics.output_rows().unwrap_or(0) as u64;
-            bytes += metrics.sum_by_name("bytes_scanned").map_or(0, |sum| sum.as_usize()) as u64;
+        if let Some(source) = any.downcast_ref::<DataSourceExec>() {
+            if let Some(metrics) = source.metrics() {
+                progress.scanned_rows += metrics.output_rows().unwrap_or(0) as u64;
+                progress.scanned_bytes += metrics.sum_by_name("bytes_scanned").map_or(0, |sum| sum.as_usize()) as u64;
+            }
+            let known = StatisticsContext::new().compute(source, &StatisticsArgs::new()).ok();
+            let rows = known.and_then(|known| known.num_rows.get_value().copied());
+            progress.rows_to_scan = progress.rows_to_scan.zip(rows).map(|(sum, rows)| sum + rows as u64);
         }
         pending.extend(node.children().into_iter().cloned());
     }
-    (rows, bytes)
+    progress
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{SqlError, frames::Frame, question::Limits, workers::Waiting};
+use super::{SqlError, frames::Frame, question::Limits, tracked::Watched, workers::Waiting};
 
 /// Of what a process says for the log, so much is kept.
 const MAX_LOG: u64 = 16 << 10;
@@ -32,6 +32,7 @@ pub(super) struct Running {
     keeper: Option<(oneshot::Sender<()>, JoinHandle<Ended>)>,
     timeout: Duration,
     limits: Limits,
+    watched: Watched,
 }
 
 /// How a process ended.
@@ -39,6 +40,7 @@ pub(super) struct Running {
 struct Ended {
     status: io::Result<ExitStatus>,
     overdue: bool,
+    cancelled: bool,
     log: String,
 }
 
@@ -49,11 +51,13 @@ impl Running {
         question: Vec<u8>,
         limits: Limits,
         (deadline, timeout): (Instant, Duration),
+        watched: Watched,
         held: impl Any + Send,
     ) -> Self {
         let Waiting { child, question: mut input, frames, log } = waiting;
         let (release, released) = oneshot::channel();
         let log = tokio::spawn(read_log(log));
+        let cancelled = watched.cancelled();
         // The question is written beside the keeper's waiting: who does not take it is killed as well.
         let keeper = tokio::spawn(async move {
             let written = async {
@@ -62,11 +66,11 @@ impl Running {
                 drop(question);
                 input
             };
-            let ended = keep(child, written, log, deadline, released).await;
+            let ended = keep(child, written, log, deadline, (released, cancelled)).await;
             drop(held);
             ended
         });
-        Self { frames, came: BytesMut::new(), keeper: Some((release, keeper)), timeout, limits }
+        Self { frames, came: BytesMut::new(), keeper: Some((release, keeper)), timeout, limits, watched }
     }
 
     /// The next frame. Cancelled, it loses nothing.
@@ -76,6 +80,10 @@ impl Running {
     pub(super) async fn next(&mut self) -> Result<Frame, SqlError> {
         loop {
             match Frame::take(&mut self.came) {
+                Ok(Some(Frame::Progress(progress))) => {
+                    self.watched.came_to(progress);
+                    continue;
+                }
                 Ok(Some(frame)) => return Ok(frame),
                 Ok(None) => {}
                 Err(error) => return Err(self.ended_early(Some(error)).await),
@@ -114,6 +122,9 @@ impl Running {
 
 impl Ended {
     fn why(self, timeout: Duration, limits: &Limits) -> SqlError {
+        if self.cancelled {
+            return SqlError::Cancelled;
+        }
         if self.overdue {
             return SqlError::Deadline(timeout);
         }
@@ -133,23 +144,24 @@ impl Ended {
     }
 }
 
-/// Waits until the deadline, or until nobody waits for the answer; then the process is killed, whatever it is at.
+/// Waits until the deadline, until it is cancelled, or until nobody waits for the answer; then the process is killed, whatever it is at.
 async fn keep(
     mut child: Child,
     written: impl Future<Output = ChildStdin>,
     log: JoinHandle<String>,
     deadline: Instant,
-    released: oneshot::Receiver<()>,
+    (released, cancelled): (oneshot::Receiver<()>, impl Future<Output = ()>),
 ) -> Ended {
     let watch = async {
         // Its input stays open: the end of it is the end of the server.
         let _input = written.await;
         std::future::pending::<()>().await;
     };
-    let overdue = tokio::select! {
-        () = sleep_until(deadline) => true,
-        _ = released => false,
-        () = watch => false,
+    let (overdue, cancelled) = tokio::select! {
+        () = sleep_until(deadline) => (true, false),
+        () = cancelled => (false, true),
+        _ = released => (false, false),
+        () = watch => (false, false),
     };
     if let Err(error) = child.start_kill() {
         // It is dead already, or is nobody's to kill.
@@ -160,7 +172,7 @@ async fn keep(
     if !log.is_empty() {
         tracing::warn!(log, "a process for SQL said");
     }
-    Ended { status, overdue, log }
+    Ended { status, overdue, cancelled, log }
 }
 
 /// The beginning of what a process says for the log; the rest is read and forgotten, so that it never waits for that.

@@ -31,6 +31,8 @@ pub(super) struct Workers {
     program: PathBuf,
     ahead: usize,
     waiting: Mutex<VecDeque<Waiting>>,
+    /// Held by the one that starts processes ahead.
+    starting: Mutex<()>,
 }
 
 impl Workers {
@@ -40,7 +42,7 @@ impl Workers {
             link if link.exists() => link.to_owned(),
             _ => std::env::current_exe().unwrap_or_default(),
         };
-        Self { program: program.unwrap_or_else(this), ahead, waiting: Mutex::default() }
+        Self { program: program.unwrap_or_else(this), ahead, waiting: Mutex::default(), starting: Mutex::default() }
     }
 
     /// A process that waits for a question, and another one in its place.
@@ -68,6 +70,7 @@ impl Workers {
         }
         let workers = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
+            let _turn = workers.starting.lock().unwrap_or_else(PoisonError::into_inner);
             while workers.lock().len() < workers.ahead {
                 match workers.start() {
                     Ok(waiting) => workers.lock().push_back(waiting),
