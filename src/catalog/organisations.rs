@@ -132,6 +132,15 @@ impl Catalog {
         Ok(Page::of(organisations, limit))
     }
 
+    /// The organisation that is named, or the only one there is.
+    ///
+    /// # Errors
+    /// [`CatalogError::OrganisationMissing`], [`CatalogError::OrganisationNeeded`].
+    pub async fn named_or_only(&self, named: Option<OrganisationSlug>) -> Result<OrganisationSlug, CatalogError> {
+        let mut tx = self.pool.begin().await.map_err(sql("find an organisation"))?;
+        owner_of_new(&mut tx, named).await
+    }
+
     /// Gives an organisation another name.
     ///
     /// # Errors
