@@ -159,7 +159,10 @@ impl Engine {
             json!([project.slug, project.name, project.kind, project.currency, project.country, zone, shown])
         });
         // The zones' instants are the period in full: they move with the day where the request asks for the last days.
-        let periods = plan.zones.iter().map(|zone| json!([zone.name(), plan.start(*zone), plan.end(*zone)]));
+        // So does the day up to which days are counted, where it is today.
+        let as_of = |zone| metric.counts_days().then(|| plan.as_of(zone));
+        let periods =
+            plan.zones.iter().map(|zone| json!([zone.name(), plan.start(*zone), plan.end(*zone), as_of(*zone)]));
         let all = json!([
             env!("CARGO_PKG_VERSION"),
             inputs.snapshot.version,

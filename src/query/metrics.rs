@@ -132,6 +132,11 @@ impl Metric {
         self.tables.contains(&Table::Uploads)
     }
 
+    /// Whether its answer counts days up to the end of the request's period, or to today.
+    pub(super) fn counts_days(&self) -> bool {
+        self.tables.contains(&Table::AsOf)
+    }
+
     /// Whether the period of a request may be the last so many local days, which its answer then shows as `from` and `to`.
     #[must_use]
     pub fn counts_back(&self) -> bool {

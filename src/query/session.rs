@@ -61,6 +61,8 @@ pub(super) enum Table {
     /// `project_id`, `site`: of the scope's payments that the request's period leaves out, and perhaps of others; whatever
     /// their currency. With those of `payments` these are all sites that have ever paid.
     Sites,
+    /// By project, `day`: the last local day before the request's end, or today.
+    AsOf,
 }
 
 impl Table {
@@ -70,6 +72,7 @@ impl Table {
             Self::Projects => "projects",
             Self::Months => "months",
             Self::Sites => "sites",
+            Self::AsOf => "as_of",
         }
     }
 
@@ -93,6 +96,7 @@ impl Table {
                 Field::new("last_asked", DataType::Date32, true),
             ],
             Self::Sites => vec![text("project_id"), Field::new("site", DataType::Utf8View, false)],
+            Self::AsOf => vec![text("project_id"), Field::new("day", DataType::Date32, false)],
         }))
     }
 }
@@ -268,6 +272,7 @@ fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         functions::core::coalesce(),
         functions::core::nullif(),
+        functions::datetime::date_part(),
         functions::math::round(),
         functions::string::lower(),
         functions::string::upper(),
@@ -288,5 +293,9 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 }
 
 fn window_functions() -> Vec<Arc<WindowUDF>> {
-    vec![functions_window::row_number::row_number_udwf()]
+    vec![
+        functions_window::row_number::row_number_udwf(),
+        functions_window::lead_lag::lag_udwf(),
+        functions_window::lead_lag::lead_udwf(),
+    ]
 }

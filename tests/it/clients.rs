@@ -153,6 +153,15 @@ async fn of_a_set_with_every_kind_of_bad_row_exactly_the_refused_kinds_are_rejec
     }
 }
 
+#[tokio::test]
+async fn metrics_are_what_python_computes_from_the_same_payments() {
+    for seed in 1..=rounds("METRIC_SEEDS", 2) {
+        let server = TestServer::start().await;
+        let seed = seed.to_string();
+        run("tests/clients/check_metrics.py", &[&server.address, &server.admin.secret, &seed]).await;
+    }
+}
+
 /// Questions that are asked in an ordinary run of the tests; `SQL_QUESTIONS` and `SQL_SEED` ask others.
 const QUESTIONS: u64 = 300;
 

@@ -61,8 +61,17 @@ async fn every_metric_answers_in_every_format_with_the_columns_of_the_catalogue(
     let names: Vec<_> = metrics.iter().map(|metric| metric["name"].as_str().unwrap()).collect();
     for name in [
         "active_customers",
+        "arppu",
+        "churn",
+        "cohort_retention",
         "completeness",
+        "concentration",
+        "days_since_last_payment",
+        "dormancy",
+        "inter_payment_gap",
+        "net_revenue",
         "payments_per_customer",
+        "reversal_rate",
         "revenue_over_time",
         "revenue_per_site",
         "source_mix",
@@ -78,7 +87,9 @@ async fn every_metric_answers_in_every_format_with_the_columns_of_the_catalogue(
         ("parquet", "application/vnd.apache.parquet"),
     ];
     for metric in metrics {
-        let path = format!("/v1/metrics/{}?from=2024-01-01", metric["name"].as_str().unwrap());
+        let takes_from = metric["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "from");
+        let period = if takes_from { "from=2024-01-01" } else { "to=2026-01-01" };
+        let path = format!("/v1/metrics/{}?{period}", metric["name"].as_str().unwrap());
         let columns = metric["columns"].as_array().unwrap();
         let columns: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect();
         let json = admin.get(&path).await;
