@@ -6,6 +6,7 @@ mod answer;
 mod bounded;
 mod by_file;
 mod cells;
+mod connection_rows;
 mod encode;
 mod engine;
 mod fair_queue;
@@ -30,6 +31,7 @@ use datafusion::error::DataFusionError;
 
 pub use aggregates::{OverAggregates, TooDetailed};
 pub use answer::{AnswerColumn, AnswerWarning, ColumnType};
+pub use connection_rows::ProjectConnection;
 pub use encode::{Format, UnknownFormat};
 pub use engine::{Encoded, Engine};
 pub use fair_queue::{FairQueue, Turn};

@@ -22,6 +22,7 @@ use object_store::local::LocalFileSystem;
 
 use super::{
     ProjectFacts,
+    connection_rows::{self, ProjectConnection},
     plan::{project_columns, upload_columns},
     session::{LAKE_URL, NAMED, Table, rows},
 };
@@ -29,6 +30,9 @@ use crate::{
     catalog::UploadFacts,
     lake::scan::{PaymentsTable, ScanFile},
 };
+
+/// The relation of connections.
+const CONNECTIONS: &str = "connections";
 
 /// What SQL that a person wrote is answered from, and within which limits. It has a process of its own, and so a session, a
 /// memory and a folder of its own.
@@ -40,6 +44,8 @@ pub struct SqlSession {
     /// The rows of `projects` and of `uploads`.
     pub projects: Vec<ProjectFacts>,
     pub uploads: Vec<UploadFacts>,
+    /// The rows of `connections`.
+    pub connections: Vec<ProjectConnection>,
     pub memory_bytes: usize,
     pub spill_bytes: u64,
     /// Of nobody else.
@@ -48,7 +54,7 @@ pub struct SqlSession {
 }
 
 impl SqlSession {
-    /// Opens it: the relations `payments`, `projects`, `sites` and `uploads`, and nothing else that can be named.
+    /// Opens it: the relations `payments`, `projects`, `sites`, `uploads` and `connections`, and nothing else that can be named.
     pub fn open(self, callable: Callable) -> Result<SessionContext> {
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![self.spill_folder]))
@@ -72,6 +78,7 @@ impl SqlSession {
         let columns = upload_columns(&self.uploads.iter().collect::<Vec<_>>());
         context
             .register_table(Table::Uploads.name(), rows(RecordBatch::try_new(Table::Uploads.schema(), columns)?)?)?;
+        context.register_table(CONNECTIONS, rows(connection_rows::rows(&self.connections)?)?)?;
         Ok(context)
     }
 }
@@ -122,7 +129,8 @@ pub struct Callable {
 #[must_use]
 pub fn sql_relations() -> Vec<(&'static str, SchemaRef)> {
     let beside = [Table::Projects, Table::Sites, Table::Uploads].map(|table| (table.name(), table.schema()));
-    [("payments", PaymentsTable::table_schema())].into_iter().chain(beside).collect()
+    let connections = [(CONNECTIONS, connection_rows::schema())];
+    [("payments", PaymentsTable::table_schema())].into_iter().chain(beside).chain(connections).collect()
 }
 
 /// A session for SQL that a person wrote over relations that are empty: to plan with, and to show plans of, which hold no

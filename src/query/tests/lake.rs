@@ -153,7 +153,7 @@ impl Lake {
 
     pub(super) fn inputs<'a>(&'a self, scope: &'a Scope) -> Inputs<'a> {
         let snapshot = Arc::clone(&self.snapshot);
-        Inputs { snapshot, scope, projects: &self.projects, uploads: &self.uploads, now: self.now }
+        Inputs { snapshot, scope, projects: &self.projects, uploads: &self.uploads, now: self.now, is_earlier: false }
     }
 
     pub(super) async fn ask(&self, metric: &str, pairs: &[(&str, &str)]) -> Result<Answer, QueryError> {
