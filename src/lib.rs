@@ -15,6 +15,8 @@ pub mod telemetry;
 pub mod access;
 pub mod payments;
 
+pub mod connections;
+
 pub mod catalog;
 pub mod lake;
 

@@ -6,14 +6,18 @@ mod audit;
 mod audit_check;
 mod audit_entry;
 mod codes;
+mod connections;
+mod history;
 mod idempotency;
 mod keys;
 mod ledger;
 mod organisations;
 mod project_text;
 mod projects;
-mod received;
+mod readers;
 mod rotation;
+mod saved_queries;
+mod scopes;
 mod sealed;
 mod shares;
 mod upload_record;
@@ -32,12 +36,14 @@ pub use audit::{AuditCursor, AuditFilter, AuditView};
 pub use audit_check::AuditCheck;
 pub use audit_entry::{AuditActor, AuditEntry, AuditOutcome, AuditRecord};
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
+pub use connections::{Connected, ConnectedMeters, ConnectionFilter, ConnectionRecord, ConnectionsChange};
 pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, KeyTerms, NewKey, Proof};
 pub use organisations::Organisation;
 pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
 pub use rotation::Rotation;
+pub use saved_queries::{ParameterKind, SavedParameter, SavedQuery, SavedText};
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use shares::{Direction, NewShare, Share, ShareChange};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
@@ -74,12 +80,20 @@ pub struct CatalogLimits {
     pub shares: u32,
     /// Characters: `shares.max_note_chars`.
     pub note: usize,
+    /// Of one project: `connections.per_project`.
+    pub connections_of_project: u32,
 }
 
 impl Default for CatalogLimits {
     /// As the settings are by default.
     fn default() -> Self {
-        Self { overlap: Duration::from_hours(30 * 24), shares_of_project: 100, shares: 10_000, note: 500 }
+        Self {
+            overlap: Duration::from_hours(30 * 24),
+            shares_of_project: 100,
+            shares: 10_000,
+            note: 500,
+            connections_of_project: 250_000,
+        }
     }
 }
 
@@ -87,6 +101,7 @@ impl Default for CatalogLimits {
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pool: SqlitePool,
+    readers: readers::Readers,
     limits: CatalogLimits,
     /// One permit: at most one write of `last_used_at` is under way, and no request waits for it.
     key_use: std::sync::Arc<tokio::sync::Semaphore>,
@@ -134,13 +149,14 @@ impl Catalog {
             .test_before_acquire(false)
             // Where SQLite itself ends a transaction, as on a full disk, sqlx takes the connection to be in one for ever.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(sql("open the catalogue"))?;
         MIGRATOR.run(&pool).await.map_err(CatalogError::Migrate)?;
         drop(lock);
         let limits = CatalogLimits::default();
-        Ok(Self { pool, limits, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
+        let readers = readers::Readers::new(options);
+        Ok(Self { pool, readers, limits, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
     }
 
     /// With other limits than the default ones.
@@ -165,6 +181,7 @@ impl Catalog {
 
     /// Closes every connection, after the statements under way.
     pub async fn close(&self) {
+        self.readers.close().await;
         self.pool.close().await;
     }
 }

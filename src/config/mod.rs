@@ -29,6 +29,7 @@ pub struct Config {
     pub lake: LakeConfig,
     pub keys: KeyConfig,
     pub shares: ShareConfig,
+    pub connections: ConnectionConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -78,6 +79,8 @@ pub struct UploadConfig {
     pub max_field_bytes: usize,
     /// Uploads that are received and checked at once.
     pub concurrency: usize,
+    /// Of one upload.
+    pub max_projects: usize,
     /// Of the checked rows of all uploads together; what goes beyond it waits on disk.
     pub memory_bytes: usize,
 }
@@ -140,11 +143,38 @@ pub struct SqlConfig {
     pub max_rows: usize,
     /// The most bytes of the rows of one answer, as Arrow holds them.
     pub max_answer_bytes: usize,
+    /// Connections that one query may read.
+    pub max_connections: usize,
+    /// What is kept of queries, and those that nobody waits for.
+    pub background: BackgroundConfig,
+    /// Names of saved queries of one organisation.
+    pub saved: u32,
     /// The program that the processes are, where it is not this one. No setting: tests run the server in a program of their
     /// own.
     pub worker_program: Option<PathBuf>,
     /// Of one statement, before anything is planned.
     pub limits: SqlLimits,
+}
+
+/// The limits of SQL queries that are answered later, and of what is kept of all.
+#[derive(Clone, Debug, Default)]
+pub struct BackgroundConfig {
+    /// Queries at once, beside those that are waited for.
+    pub concurrency: usize,
+    /// Queries that wait for their turn.
+    pub queue: usize,
+    /// From the start of the query to its last row.
+    pub timeout: Duration,
+    /// Seconds on a processor, of all threads of one process.
+    pub cpu: Duration,
+    /// Queries of one organisation that run, wait, or have a result.
+    pub results: usize,
+    /// Of all results, on disk.
+    pub results_bytes: u64,
+    /// How long a query that has ended, and its result, are kept.
+    pub kept: Duration,
+    /// Queries of one organisation that have ended and are listed.
+    pub listed: usize,
 }
 
 /// What one statement of SQL may be, before anything is planned. Each is a setting: `sql.` and the name of the field.
@@ -224,6 +254,19 @@ pub struct ShareConfig {
     /// Of all projects, those that were revoked too.
     pub per_server: u32,
     pub max_note_chars: usize,
+}
+
+/// Connections, and the files that bring them.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionConfig {
+    /// Of one project.
+    pub per_project: u32,
+    /// Of one file.
+    pub max_bytes: usize,
+    /// Of JSON, which takes more memory than its bytes.
+    pub max_json_bytes: usize,
+    /// Of one file, or of JSON.
+    pub max_rows: u64,
 }
 
 /// The audit log.

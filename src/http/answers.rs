@@ -17,10 +17,7 @@ use utoipa::{
 use crate::{
     catalog::{ApiKey, AuditRecord, Direction, OnError, Organisation, Project, Share, UploadRecord, UploadStatus},
     ids::{ProjectSlug, UploadId},
-    payments::{
-        definition::{ColumnDefinition, Format},
-        report::{Counts, RowError, Warning},
-    },
+    payments::report::{Counts, RowError, Warning},
     query::MetricInfo,
 };
 
@@ -341,55 +338,4 @@ pub(super) struct PurgedUpload {
 pub(super) struct MetricList<'a> {
     #[schema(value_type = Vec<MetricInfo>)]
     pub(super) metrics: Vec<&'a MetricInfo>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct DatasetTypeList {
-    pub(super) dataset_types: [DatasetType; 1],
-}
-
-/// A kind of file that can be uploaded.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DatasetType {
-    #[schema(value_type = String)]
-    pub(super) name: &'static str,
-    #[schema(value_type = String)]
-    pub(super) title: &'static str,
-    /// The only name that such a file may have.
-    #[schema(value_type = String)]
-    pub(super) file_name: &'static str,
-    /// Where a template is.
-    pub(super) template: String,
-    pub(super) columns: Vec<DatasetColumn>,
-}
-
-/// A column of a file.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DatasetColumn {
-    /// The exact header, with its case and its spaces.
-    #[schema(value_type = String)]
-    name: &'static str,
-    /// Whether the column must be there and every row must have a value in it.
-    required: bool,
-    format: Format,
-    #[schema(value_type = String)]
-    format_description: &'static str,
-    #[schema(value_type = String)]
-    meaning: &'static str,
-    /// The column of the lake that holds the value.
-    #[schema(value_type = String)]
-    lake_column: &'static str,
-}
-
-impl From<&'static ColumnDefinition> for DatasetColumn {
-    fn from(column: &'static ColumnDefinition) -> Self {
-        Self {
-            name: column.name,
-            required: column.required,
-            format: column.format,
-            format_description: column.format.describe(),
-            meaning: column.meaning,
-            lake_column: column.lake_column,
-        }
-    }
 }

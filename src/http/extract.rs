@@ -43,14 +43,25 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             }
             unreadable_body(&rejection)
         })?;
-        let Members(members) = serde_json::from_slice(&bytes).map_err(|error| {
+        let members: Members = serde_json::from_slice(&bytes).map_err(|error| {
             let detail = format!("the body is not a JSON object: {error}");
             Problem::new(ErrorKind::Invalid, "invalid_json", detail)
                 .with("line", error.line())
                 .with("column", error.column())
         })?;
+        members.into_object().map(Self)
+    }
+}
+
+/// The members of a JSON object as they stand there, also those that repeat a key: a map would keep the last one.
+pub(super) struct Members(Vec<(String, Value)>);
+
+impl Members {
+    /// # Errors
+    /// One of them is there twice.
+    pub(super) fn into_object(self) -> Result<Map<String, Value>, Problem> {
         let mut object = Map::new();
-        for (key, value) in members {
+        for (key, value) in self.0 {
             if object.contains_key(&key) {
                 let key: String = key.chars().take(100).collect();
                 let detail = format!("the body has the key {key:?} more than once, and nothing says which one counts");
@@ -58,12 +69,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             }
             object.insert(key, value);
         }
-        Ok(Self(object))
+        Ok(object)
     }
 }
-
-/// The members of a JSON object as they stand there, also those that repeat a key: a map would keep the last one.
-struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -143,11 +151,26 @@ impl Raises for Parameters {
     }
 }
 
+/// `true` or `false`, and nothing that merely looks like it.
+pub(super) struct Flag(pub(super) bool);
+
+impl FromStr for Flag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "true" => Ok(Self(true)),
+            "false" => Ok(Self(false)),
+            _ => Err("true or false is what it takes"),
+        }
+    }
+}
+
 /// The query string, to be taken apart by name. A handler takes what it knows and then calls [`Parameters::finish`],
 /// so that a misspelt parameter is an error and not silently without effect.
 pub struct Parameters {
     pairs: Vec<(String, String)>,
-    known: Vec<&'static str>,
+    known: Vec<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
@@ -178,8 +201,8 @@ impl Parameters {
     }
 
     /// Every value of a parameter that may be repeated, in the order in which they came.
-    pub fn take_all(&mut self, name: &'static str) -> Vec<String> {
-        self.known.push(name);
+    pub fn take_all(&mut self, name: &str) -> Vec<String> {
+        self.known.push(name.to_owned());
         let (taken, rest) = std::mem::take(&mut self.pairs).into_iter().partition(|(pair, _)| pair == name);
         self.pairs = rest;
         let taken: Vec<(String, String)> = taken;
@@ -187,7 +210,7 @@ impl Parameters {
     }
 
     /// The value of a parameter that may be there once.
-    pub fn take(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut values = self.take_all(name);
         if values.len() > 1 {
             return Err(invalid_parameter(name, format!("{name} is there {} times; once is right", values.len())));
@@ -196,7 +219,7 @@ impl Parameters {
     }
 
     /// The same, as what it stands for.
-    pub fn take_as<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Result<Option<T>, Problem> {
+    pub fn take_as<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, Problem> {
         self.take(name)?
             .map(|text| text.parse().map_err(|error: T::Err| invalid_parameter(name, format!("{name}: {error}"))))
             .transpose()
@@ -214,7 +237,7 @@ impl Parameters {
             return Ok(());
         };
         let name: String = name.chars().take(100).collect();
-        let meant = nearest(&name, self.known.iter().copied());
+        let meant = nearest(&name, self.known.iter().map(String::as_str));
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
         let detail = format!("there is no parameter {name:?} here{meant}");
         Err(invalid_parameter(&name, detail).with("allowed", self.known))

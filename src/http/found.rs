@@ -2,7 +2,7 @@
 //! for what the handler does with it. What is absent and what is foreign answer the same 404; a role that is too small is
 //! told so only of what its holder may know of.
 
-use std::{slice, str::FromStr};
+use std::{slice, str::FromStr, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, Path},
@@ -13,8 +13,9 @@ use super::{AppState, Caller, PathName, Problem, auth::permit, problem_types::Ra
 use crate::{
     access::{Permission, Principal, Role, Scope},
     audit::note,
-    catalog::{ApiKey, Organisation, Project, Share, UploadRecord},
-    ids::{OrganisationSlug, ProjectSlug, ShareId, UploadId},
+    catalog::{ApiKey, ConnectionRecord, Organisation, Project, Share, UploadRecord},
+    ids::{OrganisationSlug, ProjectSlug, QueryId, ShareId, UploadId},
+    sql::queries::Query,
 };
 
 /// A project that the caller may see: its own, or one that is shared with it.
@@ -26,6 +27,28 @@ pub(super) struct ProjectViewer {
 pub(super) struct ProjectManager {
     pub(super) project: Project,
     pub(super) principal: Principal,
+}
+
+/// A project whose connections the caller may read.
+pub(super) struct ConnectionsReader {
+    pub(super) project: Project,
+}
+
+/// A project to which the caller may send connections.
+pub(super) struct ConnectionsImporter {
+    pub(super) project: Project,
+    pub(super) principal: Principal,
+}
+
+/// A connection that the caller may read.
+pub(super) struct ConnectionViewer {
+    pub(super) record: ConnectionRecord,
+}
+
+/// A connection of a project that the caller has in hand.
+pub(super) struct ConnectionManager {
+    pub(super) project: Project,
+    pub(super) record: ConnectionRecord,
 }
 
 /// A share of a project that the caller has in hand.
@@ -66,6 +89,17 @@ pub(super) struct KeyManager {
     pub(super) key: ApiKey,
 }
 
+/// A query that the caller may follow: of its organisation.
+pub(super) struct QueryViewer {
+    pub(super) query: Arc<Query>,
+    pub(super) principal: Principal,
+}
+
+/// A query that the caller may cancel: its own, or one of an organisation that it has in hand.
+pub(super) struct QueryCanceller {
+    pub(super) query: Arc<Query>,
+}
+
 async fn caller_and_name<T: FromStr>(parts: &mut Parts, state: &AppState) -> Result<(Principal, T), Problem> {
     let caller = Caller::from_request_parts(parts, state).await?;
     let PathName(name) = PathName::<T>::from_request_parts(parts, state).await?;
@@ -90,12 +124,74 @@ async fn known_project(
 /// The project, where the caller has it in hand. One that is only shared with the caller is as absent, whatever its role: a role
 /// counts in its own organisation alone.
 async fn managed_project(principal: &Principal, slug: &ProjectSlug, state: &AppState) -> Result<Project, Problem> {
+    own_project(principal, slug, state, Permission::Manage).await
+}
+
+/// The same for whoever may do something less with it.
+async fn own_project(
+    principal: &Principal,
+    slug: &ProjectSlug,
+    state: &AppState,
+    permission: Permission,
+) -> Result<Project, Problem> {
     let (scope, project) = known_project(principal, slug, state).await?;
     if !scope.owns(&project.slug) {
         return Err(Problem::not_found());
     }
-    permit(principal, Permission::Manage)?;
+    permit(principal, permission)?;
     Ok(project)
+}
+
+/// The connection that a path names, and its project.
+async fn own_connection(
+    parts: &mut Parts,
+    state: &AppState,
+    permission: Permission,
+) -> Result<(Project, ConnectionRecord), Problem> {
+    let caller = Caller::from_request_parts(parts, state).await?;
+    let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+    let Path((slug, id)) = path.map_err(|_| Problem::not_found())?;
+    let slug = slug.parse::<ProjectSlug>().map_err(|_| Problem::not_found())?;
+    let project = own_project(caller.principal(), &slug, state, permission).await?;
+    let record = state.catalog.connection(&project.slug, &id).await?.ok_or_else(Problem::not_found)?;
+    Ok((project, record))
+}
+
+impl FromRequestParts<AppState> for ConnectionsReader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
+        Ok(Self { project: own_project(&principal, &slug, state, Permission::ReadConnections).await? })
+    }
+}
+
+impl FromRequestParts<AppState> for ConnectionsImporter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, slug) = caller_and_name::<ProjectSlug>(parts, state).await?;
+        let project = own_project(&principal, &slug, state, Permission::Upload).await?;
+        Ok(Self { project, principal })
+    }
+}
+
+impl FromRequestParts<AppState> for ConnectionViewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (_, record) = own_connection(parts, state, Permission::ReadConnections).await?;
+        Ok(Self { record })
+    }
+}
+
+impl FromRequestParts<AppState> for ConnectionManager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (project, record) = own_connection(parts, state, Permission::Manage).await?;
+        Ok(Self { project, record })
+    }
 }
 
 impl FromRequestParts<AppState> for ProjectViewer {
@@ -226,6 +322,33 @@ fn knows_key(principal: &Principal, key: &ApiKey) -> bool {
     in_hand || principal.key_prefix == key.prefix
 }
 
+async fn seen_query(parts: &mut Parts, state: &AppState) -> Result<(Principal, Arc<Query>), Problem> {
+    let (principal, id) = caller_and_name::<QueryId>(parts, state).await?;
+    let query = state.sql.queries().find(&principal, &id).ok_or_else(Problem::not_found)?;
+    Ok((principal, query))
+}
+
+impl FromRequestParts<AppState> for QueryViewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, query) = seen_query(parts, state).await?;
+        permit(&principal, Permission::WriteSql)?;
+        Ok(Self { query, principal })
+    }
+}
+
+impl FromRequestParts<AppState> for QueryCanceller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let (principal, query) = seen_query(parts, state).await?;
+        let own = query.facts().asker.key_prefix == principal.key_prefix;
+        permit(&principal, if own { Permission::WriteSql } else { Permission::Manage })?;
+        Ok(Self { query })
+    }
+}
+
 /// What a look-up can come to.
 macro_rules! raises {
     ($($name:ident: $codes:expr;)+) => {$(
@@ -241,6 +364,10 @@ raises! {
     ProjectViewer: ["not_found", "forbidden"];
     ProjectManager: ["not_found", "forbidden"];
     ShareManager: ["not_found", "forbidden"];
+    ConnectionsReader: ["not_found", "forbidden"];
+    ConnectionsImporter: ["not_found", "forbidden"];
+    ConnectionViewer: ["not_found", "forbidden"];
+    ConnectionManager: ["not_found", "forbidden"];
     UploadViewer: ["not_found", "forbidden"];
     UploadManager: ["not_found", "forbidden"];
     UploadEraser: ["not_found", "forbidden"];
@@ -248,4 +375,6 @@ raises! {
     OrganisationViewer: ["not_found"];
     OrganisationEditor: ["not_found", "forbidden"];
     KeyManager: ["not_found", "forbidden"];
+    QueryViewer: ["not_found", "forbidden"];
+    QueryCanceller: ["not_found", "forbidden"];
 }

@@ -9,26 +9,27 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::Utc;
 use serde_json::json;
 
 use super::{
     AppState, MetricReader, NoParameters, Parameters, PathName, Problem,
     answers::MetricList,
+    as_of::{AsOfParameter, LakeAt, OfEarlier},
     etag::{self, IfNoneMatch, NotModified},
-    invalid_parameter,
+    extract::invalid_parameter,
     metric_paths::{Figures, MetricParameters},
     middleware::{LEFT_OUT, TRUNCATED, WITHHELD},
     problem_types::{Raises, Refused},
     recording::given,
     rights::Rights,
+    sql_request::chosen_format,
 };
 use crate::{
     audit::note,
     error::ErrorKind,
     ids::ProjectSlug,
-    lake::Finding,
-    query::{Format, Inputs, Metric, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
+    lake::{AsOf, Finding},
+    query::{Inputs, Metric, MetricInfo, MetricRequest, ParameterError, ProjectFacts, QueryError},
     telemetry::AskedMetric,
 };
 
@@ -50,7 +51,7 @@ struct Question;
 impl Raises for Question {
     fn codes() -> Vec<&'static str> {
         let question = ["unknown_metric", "not_acceptable", "shared_as_aggregates", "query_memory", "answer_too_large"];
-        [&question[..], &["share_ended", "too_many_queries", "query_timeout", "data_damaged"]].concat()
+        [&question[..], &["share_ended", "too_many_queries", "query_timeout"]].concat()
     }
 }
 
@@ -59,8 +60,8 @@ impl Raises for Question {
 /// Over what the key may see and no more. Each metric has a path of its own here, with its parameters and its columns.
 #[utoipa::path(
     get, path = "/v1/metrics/{name}", tag = "metrics",
-    params(("name" = String, Path, description = "The name of a metric."), MetricParameters, IfNoneMatch),
-    responses(Figures, NotModified, Refused<(MetricReader, PathName<String>, Parameters, Question)>)
+    params(("name" = String, Path, description = "The name of a metric."), MetricParameters, AsOfParameter, IfNoneMatch),
+    responses(Figures, NotModified, Refused<(MetricReader, PathName<String>, Parameters, Question, OfEarlier)>)
 )]
 pub(super) async fn get_metric(
     reader: MetricReader,
@@ -88,16 +89,8 @@ async fn ask(
     headers: &HeaderMap,
     asked: &AskedMetric,
 ) -> Result<Response, Problem> {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let format = parameters.take("format")?;
-    let format = Format::choose(format.as_deref(), accept).map_err(|error| {
-        let allowed = Format::ALL.map(Format::name).to_vec();
-        match format {
-            Some(_) => invalid_parameter("format", error.to_string()),
-            None => Problem::not_acceptable(error.to_string()),
-        }
-        .with("allowed", allowed)
-    })?;
+    let as_of = parameters.take_as::<AsOf>("as_of")?;
+    let format = chosen_format(parameters.take("format")?.as_deref(), headers)?;
     note(|learned| learned.parameters = given(parameters.rest(), &[]));
     let request = MetricRequest::parse(metric, parameters.rest(), &state.parameter_limits())?;
 
@@ -109,13 +102,16 @@ async fn ask(
         learned.parameters = given(parameters.rest(), &["project"]);
     });
     let facts: Vec<ProjectFacts> = state.catalog.projects_in(&scope).await?.iter().map(ProjectFacts::from).collect();
-    let uploads = if metric.reads_uploads() {
-        state.catalog.upload_facts(&scope.projects().cloned().collect()).await?
-    } else {
-        Vec::new()
+    let lake = LakeAt::of(state, as_of, &scope).await?;
+    let uploads = if metric.reads_uploads() { lake.uploads(state, &scope).await? } else { Vec::new() };
+    let inputs = Inputs {
+        snapshot: Arc::clone(&lake.snapshot),
+        scope: &scope,
+        projects: &facts,
+        uploads: &uploads,
+        now: lake.now(),
+        is_earlier: lake.is_earlier(),
     };
-    let inputs =
-        Inputs { snapshot: state.lake.snapshot(), scope: &scope, projects: &facts, uploads: &uploads, now: Utc::now() };
     note(|learned| learned.lake_version = Some(inputs.snapshot.version));
     let incomplete = state.lake.incomplete(scope.projects());
     if !incomplete.is_empty() {
@@ -132,7 +128,7 @@ async fn ask(
     asked.ran(began.elapsed());
     let answer = answer?;
     if let Err(QueryError::Damaged(findings)) = &answer {
-        state.lake.found(findings);
+        return Err(lake.found(state, findings));
     }
     let answer = answer?;
     asked.gave(answer.rows, answer.bytes.len());
@@ -193,7 +189,8 @@ impl From<QueryError> for Problem {
         let error = match error {
             QueryError::Parameter(error) => return error.into(),
             QueryError::TooDetailed(error) => {
-                let problem = Problem::new(ErrorKind::Forbidden, "shared_as_aggregates", error.to_string());
+                let code = if error.is_earlier() { "shared_as_it_is" } else { "shared_as_aggregates" };
+                let problem = Problem::new(ErrorKind::Forbidden, code, error.to_string());
                 return problem.with("projects", json!(error.projects));
             }
             other => other,

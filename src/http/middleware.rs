@@ -34,6 +34,12 @@ use crate::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// By which id a query in SQL is found among those of its organisation.
+pub(super) const QUERY_ID: HeaderName = HeaderName::from_static("x-wattlake-query-id");
+/// The cursor of the page of a result after this one, where there is one; forms that have no room for it say it here.
+pub(super) const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-wattlake-next-cursor");
+/// What of a request's `Prefer` was done (RFC 7240).
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Says that the limit on rows left some out; in the forms that have no room for a warning, it is where that is said.
 pub(super) const TRUNCATED: HeaderName = HeaderName::from_static("x-wattlake-truncated");
 /// How many cells of what is shared as aggregates an answer leaves out.
@@ -218,6 +224,7 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             header::CONTENT_TYPE,
             header::IF_NONE_MATCH,
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("prefer"),
             REQUEST_ID,
         ])
         .expose_headers([
@@ -230,6 +237,9 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
             TRUNCATED,
             WITHHELD,
             LEFT_OUT,
+            QUERY_ID,
+            NEXT_CURSOR,
+            PREFERENCE_APPLIED,
         ])
         .max_age(CORS_MAX_AGE);
     Some(layer)

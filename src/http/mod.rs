@@ -2,10 +2,14 @@
 
 mod allowance;
 mod answers;
+mod as_of;
 mod audit;
 mod auth;
 mod body;
 mod connection;
+mod connection_answers;
+mod connections;
+mod dataset_answers;
 mod declared;
 mod etag;
 mod extract;
@@ -26,16 +30,19 @@ mod page;
 pub mod problem;
 mod problem_types;
 mod projects;
+mod queries;
 mod receive;
 mod recording;
 mod refusals;
 mod requests;
 mod rights;
+mod saved;
 mod shares;
 mod sql;
 mod sql_body;
 mod sql_problems;
 mod sql_request;
+mod sql_run;
 mod sql_schema;
 mod uploads;
 mod watch;
@@ -125,9 +132,14 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))
         .routes(routes!(sql_schema::get_sql_schema))
+        .routes(routes!(queries::list_queries))
+        .routes(routes!(queries::get_query, queries::cancel_query))
+        .routes(routes!(saved::list_saved))
+        .routes(routes!(saved::list_versions))
         .routes(routes!(audit::list_audit))
         .routes(routes!(uploads::list_dataset_types))
         .routes(routes!(uploads::get_template))
+        .routes(routes!(connections::get_connections_template))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
     // The work goes with the rows of the projects, and is done even where nobody waits for it any more.
@@ -136,15 +148,24 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(withdraw::restore_upload))
         .routes(routes!(withdraw::purge_upload))
         .routes(routes!(withdraw::delete_uploads))
+        .routes(routes!(connections::get_connection, connections::update_connection, connections::delete_connection))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+
+    let saved = OpenApiRouter::new()
+        .routes(routes!(saved::run_saved, saved::save_query, saved::delete_saved))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
     // SQL has a limit of its own on its time, from the turn that it waits for to its last byte.
-    let sql =
-        OpenApiRouter::new().routes(routes!(sql::get_sql, sql::run_sql)).layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+    let sql = OpenApiRouter::new()
+        .routes(routes!(sql::get_sql, sql::run_sql))
+        .layer(DefaultBodyLimit::max(sql_request::longest_body(&config)))
+        .routes(routes!(queries::get_result))
+        .merge(saved);
 
     // Files take as long as their size and the sender's line make them; idle bodies are cut off below.
     let untimed = OpenApiRouter::new()
         .routes(routes!(uploads::list_uploads, receive::create_upload, receive::put_upload))
+        .routes(routes!(connections::list_connections, connections::import_connections))
         .routes(routes!(uploads::get_upload_file))
         .routes(routes!(uploads::get_rejected_rows))
         .layer(DefaultBodyLimit::disable());

@@ -67,6 +67,11 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
     (Method::POST, "/v1/projects/{slug}/shares", "share.create", First),
     (Method::PATCH, "/v1/projects/{slug}/shares/{id}", "share.update", First),
     (Method::DELETE, "/v1/projects/{slug}/shares/{id}", "share.revoke", First),
+    (Method::GET, "/v1/projects/{slug}/connections", "connection.list", Soon),
+    (Method::POST, "/v1/projects/{slug}/connections", "connection.import", First),
+    (Method::GET, "/v1/projects/{slug}/connections/{external_id}", "connection.read", Soon),
+    (Method::PATCH, "/v1/projects/{slug}/connections/{external_id}", "connection.update", First),
+    (Method::DELETE, "/v1/projects/{slug}/connections/{external_id}", "connection.delete", First),
     (Method::GET, "/v1/uploads", "upload.list", Soon),
     (Method::POST, "/v1/uploads", "upload.create", Soon),
     (Method::PUT, "/v1/uploads", "upload.create", Soon),
@@ -82,17 +87,27 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
     (Method::GET, "/v1/sql", "sql.run", Soon),
     (Method::POST, "/v1/sql", "sql.run", Soon),
     (Method::GET, "/v1/sql/schema", "sql.schema.read", Soon),
+    (Method::GET, "/v1/queries", "query.list", Soon),
+    (Method::GET, "/v1/queries/{id}", "query.read", Soon),
+    (Method::GET, "/v1/queries/{id}/result", "query.result.read", Soon),
+    (Method::DELETE, "/v1/queries/{id}", "query.cancel", Soon),
+    (Method::GET, "/v1/queries/saved", "saved_query.list", Soon),
+    (Method::GET, "/v1/queries/saved/{name}", "saved_query.run", Soon),
+    (Method::PUT, "/v1/queries/saved/{name}", "saved_query.save", First),
+    (Method::DELETE, "/v1/queries/saved/{name}", "saved_query.delete", First),
+    (Method::GET, "/v1/queries/saved/{name}/versions", "saved_query.list_versions", Soon),
     (Method::GET, "/v1/audit", "audit.read", Soon),
 ];
 
 /// Routes that hold nothing of any tenant.
-const NOT_RECORDED: [&str; 6] = [
+const NOT_RECORDED: [&str; 7] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/v1/openapi.json",
     "/v1/dataset-types",
     "/v1/templates/ELECTRICITY_PAYMENT.csv",
+    "/v1/templates/CONNECTIONS.csv",
 ];
 
 /// What a request to a route is called, and how soon it is on disk. A route that the table does not have is called by its

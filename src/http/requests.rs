@@ -14,6 +14,7 @@ use utoipa::{
 use crate::{
     access::{Detail, Role},
     catalog::{Direction, MAX_NAME_CHARS, MAX_PAGE, OnError, Project, ProjectText},
+    connections::{CATEGORIES, ConnectionFields},
     ids::{OrganisationSlug, ProjectSlug, UploadId},
     payments::{dataset_name, definition, packing::Packing},
 };
@@ -159,6 +160,55 @@ impl PartialSchema for ShareChangeFields {
 impl ToSchema for NewShareFields {}
 impl ToSchema for ShareChangeFields {}
 
+/// The body that sends connections.
+pub(super) struct ConnectionsBody;
+
+impl PartialSchema for ConnectionsBody {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(ConnectionFields::schema()).min_items(Some(1));
+        ObjectBuilder::new().property("connections", items).required("connections").into()
+    }
+}
+
+impl ToSchema for ConnectionsBody {}
+
+/// What is to be done with connections that are sent.
+pub(super) struct ImportParameters;
+
+impl IntoParams for ImportParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about_errors = "`reject_file`: one bad row, and nothing is taken. `skip_rows`: the good rows are taken.";
+        let on_error = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(OnError::NAMES));
+        let on_error = on_error.default(Some(json!(OnError::default())));
+        let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(json!(false)));
+        vec![
+            query("on_error", about_errors, on_error.into(), Required::False),
+            query("dry_run", "Report, and change nothing.", flag.into(), Required::False),
+        ]
+    }
+}
+
+/// Which connections to list, and how.
+pub(super) struct ConnectionFilterParameters;
+
+impl IntoParams for ConnectionFilterParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let day = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
+        let forms = text().enum_values(Some(["json", "csv"])).default(Some(json!("json")));
+        [
+            ("site", "Those on exactly this site.", text()),
+            ("category", "Those of this category.", text().enum_values(Some(CATEGORIES))),
+            ("milestone", "Those of exactly this milestone.", text()),
+            ("connected_from", "Those connected on or after this day.", day()),
+            ("connected_to", "Those connected before this day.", day()),
+            ("format", "`csv` is all that match, as a file, and has no pages.", forms),
+        ]
+        .map(|(name, about, schema)| query(name, about, schema.into(), Required::False))
+        .into()
+    }
+}
+
 /// Which shares to list.
 pub(super) struct ShareSide;
 
@@ -244,8 +294,11 @@ fn upload_fields() -> [UploadField; 6] {
     [
         (
             "project",
-            "The slug of the project that the payments belong to.",
-            Ref::from_schema_name(ProjectSlug::name()).into(),
+            "The slug of the project that the payments belong to. Repeated, each row goes to the one whose connections hold its METER_ID.",
+            ArrayBuilder::new()
+                .items(RefOr::from(Ref::from_schema_name(ProjectSlug::name())))
+                .min_items(Some(1))
+                .into(),
             true,
         ),
         (
