@@ -60,7 +60,14 @@ async fn answer(
 ) -> usize {
     let existing = lake.projects.iter().map(Project::owner);
     let scope = Scope::of(principal, existing).narrowed(&request.projects).unwrap();
-    let inputs = Inputs { snapshot: lake.state.lake.snapshot(), scope: &scope, projects, uploads, now: Utc::now() };
+    let inputs = Inputs {
+        snapshot: lake.state.lake.snapshot(),
+        scope: &scope,
+        projects,
+        uploads,
+        now: Utc::now(),
+        is_earlier: false,
+    };
     let answer = lake.state.engine.answer(principal, metric, request, inputs, Format::Json).await.unwrap();
     assert!(!answer.truncated);
     answer.bytes.len()

@@ -62,7 +62,14 @@ impl Tenants {
             Vec::new()
         };
         let snapshot = state.lake.snapshot();
-        let inputs = Inputs { snapshot, scope: &scope, projects: &projects, uploads: &uploads, now: Utc::now() };
+        let inputs = Inputs {
+            snapshot,
+            scope: &scope,
+            projects: &projects,
+            uploads: &uploads,
+            now: Utc::now(),
+            is_earlier: false,
+        };
         state.engine.etag(metric, &request, &inputs, Format::Json).unwrap();
         state.engine.answer(&principal, metric, &request, inputs, Format::Json).await.unwrap().bytes.len()
     }

@@ -20,7 +20,7 @@ use wattlake::{
     catalog::{KeyTerms, Project, UploadFacts},
     lake::{masking::Masking, scan::ScanFile},
     query::{Ending, Format, ProjectFacts, SqlSession, Streamed, written_rows, written_schema},
-    sql::{Parameters, SqlInputs, SqlRequest, functions},
+    sql::{Parameters, SqlInputs, SqlRequest, functions, queries::QueryFacts},
 };
 
 use crate::{
@@ -141,10 +141,27 @@ impl Everything {
             csv_guard: false,
             max_rows: limits.max_rows,
             timeout: limits.timeout,
+            only_plan: false,
         };
         let (projects, uploads) = (&self.projects[..], &self.uploads[..]);
-        let inputs = SqlInputs { snapshot: lake.state.lake.snapshot(), scope: &self.scope, projects, uploads };
-        let mut answer = lake.state.sql.ask(&self.principal, &request, inputs).await.unwrap();
+        let inputs = SqlInputs {
+            snapshot: lake.state.lake.snapshot(),
+            scope: &self.scope,
+            projects,
+            uploads,
+            connections: &[],
+            is_earlier: false,
+        };
+        let facts = QueryFacts {
+            sql: sql.to_owned(),
+            parameters: json!([]),
+            saved: None,
+            asker: self.principal.clone(),
+            lake_version: inputs.snapshot.version,
+            later: None,
+        };
+        let query = lake.state.sql.queries().begin(facts).unwrap();
+        let mut answer = lake.state.sql.ask(&request, inputs, &query).await.unwrap();
         let mut bytes = 0;
         while let Some(piece) = answer.next().await.unwrap() {
             bytes += piece.len();
@@ -169,6 +186,7 @@ impl Everything {
             files: files.collect(),
             projects: self.projects.clone(),
             uploads: self.uploads.clone(),
+            connections: Vec::new(),
             memory_bytes: 512 << 20,
             spill_bytes: 1 << 30,
             spill_folder: spill.path().to_owned(),

@@ -16,6 +16,7 @@ import gzip
 import http.client
 import json
 import sys
+import time
 import urllib.parse
 from collections import defaultdict
 from datetime import date, timedelta
@@ -29,7 +30,8 @@ MANY = 2000    # more ids than a request may name
 SLUG, EMPTY_SLUG, ABSENT_SLUG = "kitobo", "gbamu", "absent"
 # The organisation that a server begins with, and another.
 ORGANISATION, OTHER_ORGANISATION = "main", "hill"
-ABSENT = {"slug": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa"}
+ABSENT = {"slug": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa", "external_id": "absent"}
+SAVED_PATH, SAVED = "/v1/queries/saved", "sites"
 JSON = {"Content_Type": "application/json"}
 BOUNDARY = "a-boundary-of-this-check"
 HEADER = (
@@ -39,17 +41,20 @@ HEADER = (
 FIELDS = {"project": SLUG, "dataset_name": "05_2024_Kitobo"}
 # Statuses that no caller brings about at will: defects and failures of the server, its timeouts, and its full queue. The rate of
 # requests, which is the same for all operations, is turned off here (tests/it/rates.rs is about it).
-OUT_OF_REACH = {"429", "500", "503", "504", "507"}
+# Nor does anything go that was kept, within the time of this check.
+OUT_OF_REACH = {"410", "429", "500", "503", "504", "507"}
 UPLOADS = {("post", "/v1/uploads"), ("put", "/v1/uploads")}
 # Keys and shares are so many that no check makes as many.
 # Nor does a share end while SQL runs.
-OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"409"}, "get_sql": {"409"}}
+OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"409"}, "get_sql": {"409"},
+                   "save_query": {"409"}, "run_saved": {"409"}, "get_result": {"409"},
+                   "import_connections": {"409"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
     "currency": "KES", "direction": "given", "days": "7", "dataset_name": "x", "If-None-Match": '"x"',
     "q": "SELECT 1 AS n", "params": "[]", "limit": "5", "timeout_s": "5", "csv_guard": "true", "format": "csv",
-    "key": "abcdefgh", "organisation": "acme", "action": "upload.delete",
+    "version": "1", "key": "abcdefgh", "organisation": "acme", "action": "upload.delete", "milestone": "Milestone 1", "connected_from": "2024-05-01", "connected_to": "2025-01-01",
 }
 DAYS = 600
 
@@ -83,6 +88,8 @@ class Walk:
         self.upload, self.uploads = "", []
         # A share of the project.
         self.share = ""
+        # Queries whose result is kept, and that failed.
+        self.query, self.failed = "", ""
         # The prefix of a key that asks for nothing, and keys of roles that may little.
         self.prefix, self.small_keys = "", []
 
@@ -106,12 +113,17 @@ class Walk:
         """With the parameters that are required."""
         required = [parameter["name"] for parameter in self.parameters(operation, "query") if parameter.get("required")]
         missing = {name: EXAMPLES[name] for name in required if f"{name}=" not in query}
+        if operation.path.startswith(SAVED_PATH) and operation.method != "put" and "organisation=" not in query:
+            # There are two, and an administrator's key is of neither.
+            missing["organisation"] = ORGANISATION
         return query + (("&" if query else "?") + urllib.parse.urlencode(missing) if missing else "")
 
     def path(self, operation: Operation, **names: str) -> str:
         slug = ORGANISATION if operation.path.startswith("/v1/organisations") else SLUG
         thing = self.share if "/shares/" in operation.path else self.upload
-        known = {"slug": slug, "id": thing, "name": "revenue_per_site", "prefix": self.prefix} | names
+        thing = self.query if operation.path.startswith("/v1/queries/{id}") else thing
+        name = SAVED if operation.path.startswith(SAVED_PATH) else "revenue_per_site"
+        known = {"slug": slug, "id": thing, "name": name, "prefix": self.prefix, "external_id": "00104"} | names
         return operation.path.format_map({name: urllib.parse.quote(value) for name, value in known.items()})
 
     def parameters(self, operation: Operation, place: str) -> list:
@@ -210,6 +222,47 @@ def revoke_share(walk: Walk, operation: Operation) -> None:
         walk.ask("shares are revoked", operation, 200)
     walk.ask("shares are revoked", operation, 404, names=ABSENT)
     send_json(walk, Operation("patch", operation.path), 409, {})
+
+
+def import_connections(walk: Walk, operation: Operation) -> None:
+    check = "connections are sent"
+
+    def send(status: int, body: bytes, query: str = "", **more) -> None:
+        walk.ask(check, operation, status, query=query, body=body, **({"Content_Type": "text/csv"} | more))
+
+    template = walk.client.ask("get", "/v1/templates/CONNECTIONS.csv").body
+    some = b"EXTERNAL_ID,SITE,LATITUDE,LONGITUDE\n00104,Kitobo,-3.5,36\nmeter-2,=Hill,,\n"
+    for body in (template, some, some):
+        send(200, body, "?dry_run=true")
+        send(200, body)
+    send(422, some + b",,,\nmeter-3,,100,\n")
+    send(200, some + b",x,,\nmeter-3,,100,\n", "?on_error=skip_rows")
+    send(422, b"ID\n1\n")
+    send(404, some, names=ABSENT)
+    send(400, some, "?on_error=x")
+    send(415, some, Content_Encoding="gzip")
+    send(415, some, Content_Type="text/html")
+    send_json(walk, operation, 200, {"connections": [{"external_id": "meter-4", "category": "Anchor", "latitude": None}]})
+    send_json(walk, operation, 422, {"connections": [{"external_id": 4, "sit": "x"}]})
+    for body in (b'{"connections":', b'{"connections": [{"site": "a", "site": "b"}]}', b"[]"):
+        walk.ask("a body of JSON", operation, 400, body=body, **JSON)
+    for length, status in ((1 << 30, 413), (100, 408)):
+        unfinished(walk, operation, {status}, begin(walk, operation, length, b"", Content_Type="text/csv"))
+
+
+def update_connection(walk: Walk, operation: Operation) -> None:
+    for fields in ({"site": "Hill", "latitude": -1.5, "longitude": 30}, {"site": None, "connected_on": "2024-05-01"}, {}):
+        send_json(walk, operation, 200, fields)
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    send_json(walk, operation, 404, {}, names={"external_id": "absent"})
+    for wrong in ({"external_id": "other"}, {"category": "x"}, {"latitude": "north"}, {"color": "red"}, {"longitude": None}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def delete_connection(walk: Walk, operation: Operation) -> None:
+    walk.ask("connections are deleted", operation, 200, names={"external_id": "meter-2"})
+    walk.ask("connections are deleted", operation, 404, names={"external_id": "meter-2"})
 
 
 def send_json(walk: Walk, operation: Operation, status: int, value: dict, **more) -> Answer:
@@ -354,10 +407,51 @@ def run_sql(walk: Walk, operation: Operation) -> None:
     walk.ask(check, operation, 200, body=b"SELECT 1 AS n", Content_Type="application/sql")
     walk.ask(check, operation, 406, body=b"SELECT 1 AS n", Content_Type="application/sql", Accept="image/png")
     walk.ask(check, operation, 415, body=b"SELECT 1 AS n", Content_Type="text/html")
+    # An organisation's, so that a small key of it may know of it.
+    body = json.dumps({"name": "an analyst", "role": "analyst", "organisation": ORGANISATION}).encode()
+    key = walk.client.ask("post", "/v1/keys", body, **JSON).json()["secret"]
+    walk.query = answered_later(walk, operation, sql.replace("$site", "'Kitobo'"), key)
+    walk.failed = answered_later(walk, operation, "SELECT 1 / 0", key)
     for body in (b'{"sql":', b'{"sql": "a", "sql": "b"}'):
         walk.ask("a body of JSON", operation, 400, body=body, **JSON)
-    for length, sent, status in ((70 << 10, b" " * ((64 << 10) + 1), 413), (100, b"{", 408)):
+    for length, sent, status in ((200 << 10, b" " * ((192 << 10) + 1), 413), (100, b"{", 408)):
         unfinished(walk, operation, {status}, begin(walk, operation, length, sent, **JSON))
+
+
+def answered_later(walk: Walk, operation: Operation, sql: str, key: str | None = "the good one") -> str:
+    """The id of a query that has come to its end."""
+    body = json.dumps({"sql": sql}).encode()
+    answer = walk.ask("a query that is answered later", operation, 202, body=body, key=key, Prefer="respond-async", **JSON)
+    query = answer.json()
+    while query["ended_at"] is None:
+        time.sleep(0.05)
+        query = walk.ask("a query that is answered later", Operation("get", "/v1/queries/{id}"), 200, names={"id": query["id"]}).json()
+    return query["id"]
+
+
+def cancel_query(walk: Walk, operation: Operation) -> None:
+    other = answered_later(walk, Operation("post", "/v1/sql"), "SELECT 1 AS n")
+    walk.ask("queries are cancelled", operation, 200, names={"id": other})
+    walk.ask("queries are cancelled", operation, 404, names=ABSENT)
+
+
+def save_query(walk: Walk, operation: Operation) -> None:
+    parameters = [{"name": "at_least", "type": "decimal", "default": "1", "description": "In the project's currency"}]
+    body = {"sql": "SELECT site FROM payments WHERE amount > $at_least", "parameters": parameters, "organisation": ORGANISATION}
+    send_json(walk, operation, 201, body)
+    send_json(walk, operation, 200, body | {"description": "Sites with a payment"})
+    send_json(walk, operation, 422, {"sql": "SELECT 1 AS n"})
+    send_json(walk, operation, 404, body | {"organisation": ABSENT_SLUG})
+    for wrong in ({"sql": "SELECT nothing"}, {"parameters": [{"name": "A", "type": "text"}]}, {"color": "red"}):
+        send_json(walk, operation, 400, body | wrong)
+    wrong_json(walk, operation)
+
+
+def delete_saved(walk: Walk, operation: Operation) -> None:
+    body = {"sql": "SELECT 1 AS n", "organisation": ORGANISATION}
+    send_json(walk, Operation("put", operation.path), 201, body, names={"name": "gone"})
+    for status in (204, 404):
+        walk.ask("saved queries are deleted", operation, status, names={"name": "gone"})
 
 
 # What the order of these makes, the later ones find.
@@ -366,7 +460,8 @@ BY_HAND = {
     "rotate_key": rotate_key, "revoke_key": revoke_key,
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
     "create_share": create_share, "update_share": update_share, "revoke_share": revoke_share,
-    "run_sql": run_sql,
+    "run_sql": run_sql, "cancel_query": cancel_query, "save_query": save_query, "delete_saved": delete_saved,
+    "import_connections": import_connections, "update_connection": update_connection, "delete_connection": delete_connection,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
 }
 
@@ -389,8 +484,13 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
             values = [schema["pattern"].removeprefix("^-?(").split(")")[0].split("|")[0]]
         if name == "cursor":
             ids = {"/v1/uploads": "upl_" + "0" * 32, "/v1/shares": "shr_" + "0" * 32, "/v1/projects/{slug}/shares": "shr_" + "0" * 32,
-                   "/v1/audit": "1716710400000000.17"}
+                   "/v1/audit": "1716710400000000.17", "/v1/queries": "qry_" + "0" * 32, "/v1/queries/{id}/result": "0",
+                   "/v1/queries/saved/{name}/versions": "9"}
             values = [cursor(ids.get(operation.path, "a"))]
+        if name == "as_of":
+            values = [walk.client.ask("get", "/v1/metrics/revenue_per_site").json()["lake_version"]]
+        if name == "organisation" and operation.path.startswith(SAVED_PATH):
+            values = [ORGANISATION]
         for value in values:
             too_large = [422] if value == "day" else []
             walk.ask(check, operation, 200, *too_large, query="?" + urllib.parse.urlencode({name: value}))
@@ -405,7 +505,10 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
     if operation.path == "/v1/sql":
         for status, sql in ((400, "SELEC 1"), (422, "SELECT 1 / 0")):
             walk.ask("SQL that cannot be answered", operation, status, query="?" + urllib.parse.urlencode({"q": sql}))
+    if operation.path in ("/v1/sql", "/v1/queries/{id}/result", SAVED_PATH + "/{name}"):
         walk.ask("a form that there is not", operation, 406, Accept="image/png")
+    if operation.path == "/v1/queries/{id}/result":
+        walk.ask("SQL that cannot be answered", operation, 422, names={"id": walk.failed})
 
 
 def figures(walk: Walk, operation: Operation) -> None:
@@ -442,6 +545,9 @@ def ask_wrongly(walk: Walk, operation: Operation) -> None:
         walk.ask("too many parameters", operation, 400, query="?" + "a=1&" * 201)
     if operation.method == "get" and walk.parameters(operation, "path"):
         walk.ask("a name that is not there", operation, 404, names=ABSENT)
+    if operation.path.startswith(SAVED_PATH) and operation.method != "put":
+        walk.ask("a name that is not there", operation, 404, query=f"?organisation={ABSENT_SLUG}")
+        walk.judge("no organisation is named", operation, walk.client.ask(operation.method, walk.path(operation)), 422)
     if operation.path in ("/v1/uploads", "/v1/audit") and operation.method == "get":
         walk.ask("a name that is not there", operation, 404, query=f"?project={ABSENT_SLUG}")
 

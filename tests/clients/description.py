@@ -18,7 +18,7 @@ from jsonschema.exceptions import best_match
 TIMEOUT_SECONDS = 60
 METHODS = ("get", "post", "put", "patch", "delete")
 # Headers that are described and not there in every answer.
-SOMETIMES = {"x-wattlake-truncated", "x-wattlake-withheld-cells", "x-wattlake-left-out", "idempotency-replayed"}
+SOMETIMES = {"x-wattlake-truncated", "x-wattlake-next-cursor", "x-wattlake-withheld-cells", "x-wattlake-left-out", "idempotency-replayed"}
 
 
 @dataclass

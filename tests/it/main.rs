@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` says what the harness offers to its modules")]
 
 mod answers;
+mod as_of;
 mod audit;
 mod binary;
 mod bit_flips;
@@ -12,6 +13,7 @@ mod canary;
 mod cli;
 mod client_commands;
 mod clients;
+mod connections;
 mod corrections;
 mod crash;
 mod damage;
@@ -25,6 +27,7 @@ mod harness;
 mod hostile_sql;
 mod idempotency;
 mod limits;
+mod metric_files;
 mod metrics;
 mod offline_check;
 mod openapi;
@@ -35,9 +38,11 @@ mod permissions;
 mod power_cut;
 mod projects;
 mod purge;
+mod queries;
 mod rates;
 mod refusals;
 mod server;
+mod several_projects;
 mod shares;
 mod slow_senders;
 mod sql;

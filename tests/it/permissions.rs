@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wattlake::{
     access::{Detail, MonthRange, Role},
-    catalog::{KeyTerms, NewKey, NewShare},
+    catalog::{KeyTerms, NewKey, NewShare, SavedText},
 };
 
 use crate::harness::{Admin, Answer, Holder, TestServer, Upload, file, project, row};
@@ -41,6 +41,20 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/projects/{slug}/shares", "201/201/404 201/404/404 403/404/404 403/404/404 403/404/404"),
     ("PATCH /v1/projects/{slug}/shares/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
     ("DELETE /v1/projects/{slug}/shares/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/projects/{slug}/connections", "200/200/404 200/404/404 200/404/404 403/404/404 403/404/404"),
+    ("POST /v1/projects/{slug}/connections", "200/200/404 200/404/404 403/404/404 403/404/404 200/404/404"),
+    (
+        "GET /v1/projects/{slug}/connections/{external_id}",
+        "200/200/404 200/404/404 200/404/404 403/404/404 403/404/404",
+    ),
+    (
+        "PATCH /v1/projects/{slug}/connections/{external_id}",
+        "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404",
+    ),
+    (
+        "DELETE /v1/projects/{slug}/connections/{external_id}",
+        "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404",
+    ),
     ("GET /v1/shares", "200 200 200 200 403"),
     ("GET /v1/uploads", "200/200/404 200/404/404 200/404/404 403 200/404/404"),
     ("POST /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
@@ -57,9 +71,19 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /v1/sql", "200 200 200 403 403"),
     ("POST /v1/sql", "200 200 200 403 403"),
     ("GET /v1/sql/schema", "200 200 200 403 403"),
+    ("GET /v1/queries", "200 200 200 403 403"),
+    ("GET /v1/queries/{id}", "200/200/404 200/404/404 200/404/404 403/404/404 403/404/404"),
+    ("GET /v1/queries/{id}/result", "200/200/404 200/404/404 200/404/404 403/404/404 403/404/404"),
+    ("DELETE /v1/queries/{id}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    ("GET /v1/queries/saved", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
+    ("GET /v1/queries/saved/{name}", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
+    ("PUT /v1/queries/saved/{name}", "200/200/404 200/404/404 200/404/404 403 403"),
+    ("DELETE /v1/queries/saved/{name}", "204/204/404 204/404/404 204/404/404 403 403"),
+    ("GET /v1/queries/saved/{name}/versions", "200/200/404 200/404/404 200/404/404 200/404/404 403"),
     ("GET /v1/audit", "200/200/404 200/404/404 403 403 403"),
     ("GET /v1/dataset-types", "200 200 200 200 200"),
     ("GET /v1/templates/ELECTRICITY_PAYMENT.csv", "200 200 200 200 200"),
+    ("GET /v1/templates/CONNECTIONS.csv", "200 200 200 200 200"),
 ];
 
 /// Whose a thing is: the last five are of projects of others, of which the caller's organisation is shown all months, in each
@@ -124,6 +148,8 @@ struct Side {
     upload: String,
     /// Another upload, which is deleted.
     deleted: String,
+    /// A query in SQL whose result is kept, and one that may be cancelled.
+    queries: [String; 2],
 }
 
 struct World {
@@ -155,10 +181,11 @@ impl World {
                     Upload::new(&project, file(&[row(id, "1"), row("bad", "x")])).with("on_error", "skip_rows");
                 server.holder(&uploader).commit(&upload).await["id"].as_str().unwrap().to_owned()
             };
+            let queries = [kept_query(&server, &manager).await, kept_query(&server, &manager).await];
             let (upload, deleted) = (sent("A1").await, sent("A2").await);
             let gone = server.holder(&manager).delete(&format!("/v1/uploads/{deleted}")).await;
             assert_eq!(gone.status, 200, "{}", gone.text);
-            sides.push(Side { organisation, project, upload, deleted });
+            sides.push(Side { organisation, project, upload, deleted, queries });
             if keys.is_empty() {
                 keys = vec![(Role::Manager, manager), (Role::Uploader, uploader)];
             }
@@ -168,7 +195,9 @@ impl World {
         }
         let (organisation, project) = ("non-org".to_owned(), "non-project".to_owned());
         let nothing = format!("upl_{}", "0".repeat(32));
-        let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing };
+        let no_query = || format!("qry_{}", "0".repeat(32));
+        let queries = [no_query(), no_query()];
+        let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing, queries };
         let world = Self { server, keys, sides, absent, made: Cell::new(0) };
         for whose in [Whose::Shared, Whose::Masked, Whose::Aggregate] {
             world.share(whose, "own-org", None).await;
@@ -225,22 +254,56 @@ impl World {
         }
     }
 
+    /// What a side's organisation has saved, where it is there.
+    async fn save_query(&self, whose: Whose) {
+        if whose != Whose::Absent {
+            let (organisation, name) = (self.side(whose).organisation.parse().unwrap(), SAVED.parse().unwrap());
+            let saved = saved_text();
+            self.server.catalog.save_query(&organisation, &name, saved, "matrix", 9).await.unwrap();
+        }
+    }
+
+    /// A connection of its own for each request, because requests delete connections.
+    async fn connection(&self, whose: Whose) -> String {
+        let id = format!("meter-{:06}", self.number());
+        if whose != Whose::Absent {
+            let path = format!("/v1/projects/{}/connections", self.side(whose).project);
+            let sent = self.server.admin().post(&path, json!({"connections": [{"external_id": id}]})).await;
+            assert_eq!(sent.status, 200, "{}", sent.text);
+        }
+        id
+    }
+
     /// Asks a route, and gives the names in the path beside the answer.
     async fn ask(&self, holder: &Admin<'_>, route: &Route, whose: Whose) -> (Answer, Vec<String>) {
         let side = self.side(whose);
         let prefix = if route.path.contains("{prefix}") { self.prefix(whose).await } else { String::new() };
+        let connection =
+            if route.path.contains("{external_id}") { self.connection(whose).await } else { String::new() };
         let slug = if route.path.starts_with("/v1/organisations") { &side.organisation } else { &side.project };
         let id = match route.path.as_str() {
             path if path.ends_with("/shares/{id}") => self.share_id(whose).await,
             path if path.ends_with("/purge") => side.deleted.clone(),
+            path if path.starts_with("/v1/queries/{id}") => {
+                side.queries[usize::from(route.method == Method::DELETE)].clone()
+            }
             _ => side.upload.clone(),
         };
         let path = route.path.replace("{slug}", slug).replace("{id}", &id).replace("{prefix}", &prefix);
-        let path = path.replace("{name}", "revenue_per_site");
+        let of_saved = path.starts_with("/v1/queries/saved");
+        if of_saved {
+            self.save_query(whose).await;
+        }
+        let path = path.replace("{name}", if of_saved { SAVED } else { "revenue_per_site" });
+        let path = path.replace("{external_id}", &connection);
         let query = match route.line.as_str() {
             "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
             "POST /v1/uploads" | "PUT /v1/uploads" => format!("?project={}&dataset_name=d", side.project),
             // Of the forms one that does not say how long it took.
+            line if of_saved && line.starts_with("PUT") => String::new(),
+            "GET /v1/queries/saved/{name}" => format!("?format=csv&organisation={}", side.organisation),
+            _ if of_saved => format!("?organisation={}", side.organisation),
+            "GET /v1/queries/{id}/result" => "?format=csv".to_owned(),
             "GET /v1/sql" => "?format=csv&q=SELECT+count(*)+FROM+payments".to_owned(),
             _ => String::new(),
         };
@@ -249,6 +312,10 @@ impl World {
         let number = self.number();
         let request = match route.line.as_str() {
             "POST /v1/organisations" => request.json(&json!({"slug": format!("o{number}"), "name": "N"})),
+            "POST /v1/projects/{slug}/connections" => {
+                request.header("content-type", "text/csv").body(format!("EXTERNAL_ID\nmeter-n{number}\n"))
+            }
+            "PATCH /v1/projects/{slug}/connections/{external_id}" => request.json(&json!({"site": "Hill"})),
             "POST /v1/projects/{slug}/shares" => request.json(&json!({"recipient": INVESTOR, "detail": "full"})),
             "PATCH /v1/projects/{slug}/shares/{id}" => request.json(&json!({"note": "N"})),
             "PATCH /v1/organisations/{slug}" | "PATCH /v1/projects/{slug}" => request.json(&json!({"name": "New"})),
@@ -264,10 +331,40 @@ impl World {
             }
             "POST /v1/sql" => request.json(&json!({"sql": "SELECT count(*) FROM payments", "format": "csv"})),
             "POST /v1/uploads/delete" => request.json(&json!({"uploads": [side.upload]})),
+            "PUT /v1/queries/saved/{name}" => {
+                let text = saved_text();
+                request.json(&json!({"sql": text.sql, "organisation": side.organisation}))
+            }
             _ => request,
         };
-        let names = vec![side.organisation.clone(), side.project.clone(), id, prefix];
+        let names = vec![side.organisation.clone(), side.project.clone(), id, prefix, connection];
         (Answer::of(request.send().await.unwrap()).await, names)
+    }
+}
+
+/// The name of what every organisation has saved.
+const SAVED: &str = "saved";
+
+fn saved_text() -> SavedText {
+    let (description, sql) = (String::new(), "SELECT count(*) AS n FROM payments".to_owned());
+    SavedText { description, sql, parameters: Vec::new(), columns: json!([]) }
+}
+
+/// A query of a key's whose result is kept.
+async fn kept_query(server: &TestServer, key: &NewKey) -> String {
+    let holder = server.holder(key);
+    let request = holder.request(Method::POST, "/v1/sql").header("prefer", "respond-async");
+    let request = request.json(&json!({"sql": "SELECT count(*) AS n FROM payments"}));
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let id = answer.body["id"].as_str().unwrap().to_owned();
+    loop {
+        let query = holder.get(&format!("/v1/queries/{id}")).await.body;
+        match query["state"].as_str().unwrap() {
+            "succeeded" => return id,
+            "queued" | "running" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            _ => panic!("{query}"),
+        }
     }
 }
 
@@ -334,7 +431,8 @@ async fn every_route_has_a_line_in_the_table_of_permissions_and_every_line_a_rou
 
 /// What can be seen of an answer: its status, its headers but the clock's, and its bytes.
 fn seen(answer: &Answer) -> (StatusCode, BTreeMap<String, String>, String) {
-    let headers = answer.headers.iter().filter(|(name, _)| *name != "date");
+    // Each query has an id of its own.
+    let headers = answer.headers.iter().filter(|(name, _)| !["date", "x-wattlake-query-id"].contains(&name.as_str()));
     let headers =
         headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     (answer.status, headers.collect(), answer.text.clone())

@@ -163,10 +163,13 @@ impl Inquirer<'_> {
             let of_path = match name {
                 "slug" if path.starts_with("/v1/organisations") => some(&self.world.organisations, own),
                 "slug" => some(&self.world.projects, own),
+                "name" => some(&self.world.saved, own),
                 _ => {
-                    let prefix = match (name, route.path.contains("/shares/")) {
-                        ("prefix", _) => "",
-                        (_, true) => "shr_",
+                    let prefix = match route.path.as_str() {
+                        _ if name == "prefix" => "",
+                        _ if name == "external_id" => "zqx",
+                        path if path.contains("/shares/") => "shr_",
+                        path if path.contains("/queries/") => "qry_",
                         _ => "upl_",
                     };
                     let fits = |text: &str| if prefix.is_empty() { text.len() == 8 } else { text.starts_with(prefix) };
@@ -261,6 +264,7 @@ impl Inquirer<'_> {
                 (*self.dice.pick(&["customer_id", "-amount", "project", "customer_name", "meter_id", "payments"]))
                     .to_owned()
             }
+            "as_of" => (*self.dice.pick(&["3", "9", "14", "99", "2024-01-01T00:00:00Z"])).to_owned(),
             "direction" => (*self.dice.pick(&["given", "received"])).to_owned(),
             "status" => (*self.dice.pick(&["committed", "deleted", "rejected"])).to_owned(),
             "action" => (*self.dice.pick(&["metric.read", "upload.create", "share.create", "project.list"])).to_owned(),

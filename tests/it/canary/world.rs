@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, HEADER, Process, Upload, run, stdout};
+use crate::harness::{Admin, Answer, HEADER, Process, Upload, run, stdout};
 
 /// What `GIVER` shows `RECIPIENT` of its first project: the detail, the first and the last month, and the columns of rows of these
 /// months that may be seen, by the letters of [`COLUMNS`]; none is left out for `*`. A share of another detail is a line more.
@@ -49,6 +50,8 @@ pub mod place {
     pub const NOTE: char = 'h';
     /// Rows that nobody else is shown.
     pub const ROW: char = 'w';
+    /// What a query says, and the name of a saved one: the log of who shows its payments quotes it.
+    pub const SAID: char = 'y';
     /// All else: nobody else is shown it either.
     pub const OTHER: char = 'g';
 }
@@ -84,7 +87,7 @@ pub fn may_see(asker: char, canary: &Canary) -> bool {
         (asker, owner, _) if asker == owner => true,
         // Who gives names whom it gives to.
         (RECIPIENT, GIVER, place::ORGANISATION | place::RECORD | place::NOTE)
-        | (GIVER | BYSTANDER, RECIPIENT, place::ORGANISATION) => true,
+        | (GIVER | BYSTANDER, RECIPIENT, place::ORGANISATION | place::SAID) => true,
         (RECIPIENT, GIVER, place) => {
             let shown = place.to_digit(10).and_then(|line| SHOWN.get(line as usize));
             shown.is_some_and(|(_, _, _, columns)| *columns == "*" || columns.contains(canary.what))
@@ -110,12 +113,14 @@ pub struct Asker {
 pub struct World {
     pub process: Process,
     pub askers: Vec<Asker>,
-    /// Ids of uploads and shares, prefixes of keys, and secrets.
+    /// Ids of uploads, connections and shares, prefixes of keys, and secrets.
     pub given: Vec<Given>,
     /// With their owners.
     pub organisations: Vec<(char, String)>,
     pub projects: Vec<(char, String)>,
     pub files: Vec<(char, Vec<u8>)>,
+    /// Names of saved queries.
+    pub saved: Vec<(char, String)>,
     next: usize,
 }
 
@@ -128,8 +133,8 @@ impl World {
     pub async fn with(folder: &Path, log: &Path, arguments: &[&str]) -> Self {
         let admin = stdout(&run(folder, &["keys", "create", "--role", "admin", "--name", "canary"])).trim().to_owned();
         let process = Process::serve_logging(folder, std::fs::File::create(log).unwrap(), arguments);
-        let (askers, given, organisations, projects, files) = Default::default();
-        let mut world = Self { process, askers, given, organisations, projects, files, next: 0 };
+        let (askers, given, organisations, projects, files, saved) = Default::default();
+        let mut world = Self { process, askers, given, organisations, projects, files, saved, next: 0 };
         world.given.push(Given { text: admin.clone(), owner: '-', also: &[] });
         let address = world.process.address.clone();
         let admin = Admin::new(&address, &admin);
@@ -137,6 +142,9 @@ impl World {
             world.make_tenant(&admin, owner).await;
         }
         world.share_all(&admin).await;
+        for owner in [GIVER, RECIPIENT, BYSTANDER] {
+            world.ask_and_save(owner).await;
+        }
         world
     }
 
@@ -167,6 +175,7 @@ impl World {
                 "time_zone": "UTC", "country": "KE"});
             made(admin, "/v1/projects", body).await;
             self.upload_all(admin, owner, &project, place == place::RECORD && owner == GIVER).await;
+            self.connect(admin, owner, &project).await;
             self.projects.push((owner, project));
         }
         self.organisations.push((owner, slug));
@@ -200,6 +209,40 @@ impl World {
         }
         let last = &self.given.last().unwrap().text;
         assert_eq!(admin.delete(&format!("/v1/uploads/{last}")).await.status, 200);
+    }
+
+    /// A query that is saved, and one whose result is kept.
+    async fn ask_and_save(&mut self, owner: char) {
+        let [name, text] = ['q', 'q'].map(|what| self.canary(owner, place::SAID, what));
+        let description = self.canary(owner, place::OTHER, 'q');
+        let analyst = self.askers.iter().find(|asker| (asker.owner, asker.role) == (owner, "analyst")).unwrap();
+        let analyst = Admin::new(&self.process.address, &analyst.secret);
+        let sql = format!("SELECT *, '{text}' AS own FROM payments");
+        let body = json!({"sql": sql, "description": description});
+        let saved =
+            analyst.request(Method::PUT, &format!("/v1/queries/saved/{name}")).json(&body).send().await.unwrap();
+        assert_eq!(saved.status(), 201);
+        let kept = analyst.request(Method::POST, "/v1/sql").header("prefer", "respond-async");
+        let kept = Answer::of(kept.json(&json!({ "sql": sql })).send().await.unwrap()).await;
+        assert_eq!(kept.status, 202, "{}", kept.text);
+        while analyst.get(kept.header("location")).await.body["result"].is_null() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let id = kept.body["id"].as_str().unwrap().to_owned();
+        self.saved.push((owner, name));
+        let also: &[char] = if owner == RECIPIENT { &[GIVER, BYSTANDER] } else { &[] };
+        self.given.push(Given { text: id, owner, also });
+    }
+
+    /// A connection with a canary in each text, and of no meter that pays.
+    async fn connect(&mut self, admin: &Admin<'_>, owner: char, project: &str) {
+        let names = ["external_id", "serial_number", "customer_name", "phone", "address", "site", "milestone"];
+        let fields = names.map(|name| (name.to_owned(), Value::from(self.canary(owner, place::OTHER, 'e'))));
+        let text = fields[0].1.as_str().unwrap().to_owned();
+        let body = json!({"connections": [serde_json::Map::from_iter(fields)]});
+        let answer = admin.post(&format!("/v1/projects/{project}/connections"), body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        self.given.push(Given { text, owner, also: &[] });
     }
 
     /// Payments of each month, with a canary in each text. Those of a month that is shown are of another place.
