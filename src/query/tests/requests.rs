@@ -272,10 +272,19 @@ async fn the_catalogue_describes_every_metric() {
         names,
         [
             "active_customers",
+            "arppu",
+            "churn",
+            "cohort_retention",
             "completeness",
+            "concentration",
+            "days_since_last_payment",
+            "dormancy",
+            "inter_payment_gap",
+            "net_revenue",
             "payments_per_customer",
             "revenue_over_time",
             "revenue_per_site",
+            "reversal_rate",
             "source_mix",
             "ticket_size"
         ]
