@@ -115,6 +115,34 @@ impl FromStr for QueryName {
     }
 }
 
+/// A programme's slug: its id in every URL, of the same form as a project's. It never changes once given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "rural-light-2024")]
+pub struct ProgrammeSlug(String);
+
+impl ProgrammeSlug {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ProgrammeSlug {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        check_slug(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The id of a run of verification: `vrf_` and a version 7 UUID in hexadecimal, so that ids sort by the time they were given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^vrf_[0-9a-f]{32}$")]
+pub struct RunId(String);
+
 /// What every id has that is a prefix and a version 7 UUID.
 macro_rules! uuid_id {
     ($($id:ident: $prefix:literal),+) => {$(
@@ -145,7 +173,7 @@ macro_rules! uuid_id {
     )+};
 }
 
-uuid_id!(UploadId: "upl_", ShareId: "shr_", QueryId: "qry_", ChangeId: "chg_");
+uuid_id!(UploadId: "upl_", ShareId: "shr_", QueryId: "qry_", ChangeId: "chg_", RunId: "vrf_");
 
 impl FromStr for UploadId {
     type Err = InvalidId;
@@ -170,6 +198,15 @@ impl FromStr for QueryId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let invalid = InvalidId("a query's id is qry_ and 32 hexadecimal digits");
+        Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId("the id of a verification is vrf_ and 32 hexadecimal digits");
         Self::is(text).then(|| Self(text.to_owned())).ok_or(invalid)
     }
 }
@@ -245,7 +282,7 @@ macro_rules! text_id {
     )+};
 }
 
-text_id!(ProjectSlug, OrganisationSlug, UploadId, ShareId, QueryId, QueryName, ChangeId);
+text_id!(ProjectSlug, OrganisationSlug, ProgrammeSlug, UploadId, ShareId, QueryId, QueryName, RunId, ChangeId);
 
 /// A UUID as ids have it: 32 hexadecimal digits in lower case.
 fn is_uuid(text: &str) -> bool {

@@ -5,6 +5,7 @@
 pub mod error;
 pub mod failpoints;
 pub mod ids;
+pub mod local_day;
 pub mod nearest;
 
 pub mod durable;
@@ -16,6 +17,7 @@ pub mod access;
 pub mod payments;
 
 pub mod connections;
+pub mod programmes;
 
 pub mod catalog;
 pub mod lake;

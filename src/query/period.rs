@@ -6,7 +6,7 @@ use arrow::{
     array::{ArrayRef, Date32Array, Date32Builder, StringArray, TimestampMicrosecondArray, new_null_array},
     datatypes::{DataType, TimestampMicrosecondType},
 };
-use chrono::{DateTime, Datelike, Days, Duration, LocalResult, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use datafusion::{
     common::{Result, ScalarValue, cast::as_primitive_array, cast::as_string_array, exec_err},
@@ -16,7 +16,7 @@ use datafusion::{
     },
 };
 
-use crate::payments::schema::instant;
+use crate::{local_day::start_of_day, payments::schema::instant};
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -97,28 +97,6 @@ impl fmt::Display for Moment {
         match self {
             Self::Day(day) => write!(f, "{day}"),
             Self::Instant(instant) => f.write_str(&instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
-        }
-    }
-}
-
-/// The first instant of a local day. Where midnight falls twice it is the earlier; where the clocks skip it, the instant
-/// of the change.
-#[must_use]
-pub(super) fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    let midnight = day.and_time(NaiveTime::MIN);
-    match zone.from_local_datetime(&midnight) {
-        LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => at.to_utc(),
-        LocalResult::None => {
-            // No offset exceeds a day, so a day earlier on the UTC clock lies before the change whatever its offset.
-            let before = zone.offset_from_utc_datetime(&(midnight - Duration::days(1))).fix();
-            let mut start = midnight.and_utc() - Duration::seconds(before.local_minus_utc().into());
-            // The gap may have begun before midnight: then the day began with the change.
-            for step in [Duration::minutes(1), Duration::seconds(1)] {
-                while (start - step).with_timezone(&zone).date_naive() >= day {
-                    start -= step;
-                }
-            }
-            start
         }
     }
 }
@@ -287,6 +265,7 @@ fn zone_by_row(instants: &TimestampMicrosecondArray, zones: &StringArray, grain:
 
 #[cfg(test)]
 mod tests {
+    use chrono::Duration;
     use proptest::prelude::*;
 
     use super::*;

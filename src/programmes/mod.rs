@@ -1,0 +1,6 @@
+//! Programmes that pay for connections which really pay: the rule by which a connection is verified, and what a connection comes
+//! to by it. Pure: payments in, verdicts out. (seed: "Verify your connections"; domain: Remote verification)
+
+pub mod rule;
+
+pub use rule::{MinAmount, Rule, Window};
