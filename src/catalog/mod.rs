@@ -20,8 +20,10 @@ mod saved_queries;
 mod scopes;
 mod sealed;
 mod shares;
+mod submissions;
 mod upload_record;
 mod uploads;
+mod verification;
 mod withdrawals;
 
 use std::{fs, io, path::Path, time::Duration};
@@ -47,7 +49,9 @@ pub use saved_queries::{ParameterKind, SavedParameter, SavedQuery, SavedText};
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use shares::{Direction, NewShare, Share, ShareChange};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
+pub use submissions::{Reopening, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState};
 pub use uploads::MAX_PAGE;
+pub use verification::{RunEnd, RunProject, RunState, RunsOf, VerificationRun};
 
 use crate::{
     durable,
@@ -226,6 +230,12 @@ pub enum CatalogError {
     ShareMissing(ShareId),
     #[error("the share {0} is revoked for good; make another")]
     ShareRevoked(ShareId),
+    #[error("the project has no connection {}", .0.join(", "))]
+    ConnectionsMissing(Vec<String>),
+    #[error("submitted before, and a connection is submitted once: {}", .0.join(", "))]
+    AlreadySubmitted(Vec<String>),
+    #[error("only what is verified is paid for: {}", .0.join(", "))]
+    NotPayable(Vec<String>),
     #[error("there is no upload {0}")]
     UploadMissing(UploadId),
     #[error("the idempotency key has its answer")]
@@ -262,6 +272,8 @@ impl CatalogError {
             | Self::KeyEnded { .. }
             | Self::KeyTaken
             | Self::ShareRevoked(_)
+            | Self::AlreadySubmitted(_)
+            | Self::NotPayable(_)
             | Self::StatusChanged
             | Self::TooMany { .. } => ErrorKind::Conflict,
             Self::ProjectMissing(_)
@@ -271,7 +283,7 @@ impl CatalogError {
             | Self::ShareMissing(_)
             | Self::UploadMissing(_) => ErrorKind::NotFound,
             Self::AdminOfOrganisation | Self::SharedWithOwner(_) | Self::NoMonths => ErrorKind::Invalid,
-            Self::OrganisationNeeded(_) => ErrorKind::Rejected,
+            Self::OrganisationNeeded(_) | Self::ConnectionsMissing(_) => ErrorKind::Rejected,
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),

@@ -16,6 +16,7 @@ mod reconcile;
 mod refold;
 mod retain;
 mod row_set;
+mod rows;
 pub mod scan;
 mod set_aside;
 pub mod snapshot;
@@ -46,6 +47,7 @@ pub use self::{
     place::{Placement, StagedFile, count, count_staged, place},
     refold::{LiveUpload, rebuild, refold},
     row_set::RowSet,
+    rows::{FileRows, folded_rows},
     snapshot::{LakeFile, Snapshot, Verified},
     verify::{fingerprint, verify},
 };

@@ -171,6 +171,26 @@ fn rebuild_in_passes(
     live: &[LiveUpload],
     at_a_time: usize,
 ) -> Result<Placement, LakeError> {
+    let without = superseded(live, at_a_time)?;
+    let rows: u64 = files_of(live).map(|(_, staged)| staged.file.rows).sum();
+    let mut placement = Placement { new: rows - without.count(), ..Placement::default() };
+    let coming = files_of(live).filter_map(|(at, file)| match without.0.get(&at) {
+        None => Some(Coming { file, rows: Wanted::All }),
+        Some(rows) if rows.count() == file.file.rows => None,
+        Some(rows) => Some(Coming { file, rows: Wanted::Except(rows) }),
+    });
+    moves.write(change, coming, &mut placement)?;
+    Ok(placement)
+}
+
+/// The staged files of `live`, each with the rows of it that the fold does not leave, if there are any.
+pub(super) fn rows_left(live: &[LiveUpload]) -> Result<Vec<(&StagedFile, Option<RowSet>)>, LakeError> {
+    let mut without = superseded(live, IDS_PER_PASS)?;
+    Ok(files_of(live).map(|(at, staged)| (staged, without.0.remove(&at))).collect())
+}
+
+/// The rows of `live` that the fold does not leave.
+fn superseded(live: &[LiveUpload], at_a_time: usize) -> Result<StagedRows, LakeError> {
     let rows: u64 = files_of(live).map(|(_, staged)| staged.file.rows).sum();
     let mut without = StagedRows::default();
     for pass in Pass::all(rows, at_a_time) {
@@ -185,14 +205,7 @@ fn rebuild_in_passes(
         drop(seen);
         fold(live, &repeated, |place| without.insert(place))?;
     }
-    let mut placement = Placement { new: rows - without.count(), ..Placement::default() };
-    let coming = files_of(live).filter_map(|(at, file)| match without.0.get(&at) {
-        None => Some(Coming { file, rows: Wanted::All }),
-        Some(rows) if rows.count() == file.file.rows => None,
-        Some(rows) => Some(Coming { file, rows: Wanted::Except(rows) }),
-    });
-    moves.write(change, coming, &mut placement)?;
-    Ok(placement)
+    Ok(without)
 }
 
 /// The staged files of `live`, in the order of the uploads, each with where it stands.

@@ -9,6 +9,7 @@ pub(crate) mod fields;
 pub mod file_definition;
 pub(crate) mod header;
 pub mod identity;
+pub mod near_meters;
 pub mod packing;
 pub(crate) mod records;
 pub mod report;

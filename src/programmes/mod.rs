@@ -2,5 +2,7 @@
 //! to by it. Pure: payments in, verdicts out. (seed: "Verify your connections"; domain: Remote verification)
 
 pub mod rule;
+pub mod verdict;
 
-pub use rule::{MinAmount, Rule, Window};
+pub use rule::{Instants, MinAmount, MonthStarts, Rule, Window};
+pub use verdict::{Claims, ConnectionName, Facts, Outcome, Paid, Selection, Subject, Verdict, decide};

@@ -10,6 +10,7 @@ use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::verdict::decimal;
 use crate::{
     local_day::start_of_day,
     payments::{amount, words::Settlement},
@@ -123,8 +124,7 @@ impl From<MinAmount> for String {
 
 impl fmt::Display for MinAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
-        write!(f, "{whole}.{}", if rest % 100 == 0 { format!("{:02}", rest / 100) } else { format!("{rest:04}") })
+        f.write_str(&decimal(self.0.into()))
     }
 }
 

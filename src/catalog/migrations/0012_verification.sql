@@ -59,6 +59,8 @@ CREATE TABLE submissions (
     external_id   TEXT    NOT NULL,
     -- Its turn: of two that are the same connection, the earlier one counts.
     number        INTEGER NOT NULL,
+    -- The device as it was submitted, so that a later change of the connection makes no second one of it.
+    serial_number TEXT,
     state         TEXT    NOT NULL CHECK (state IN ('submitted', 'verified', 'failed', 'paid')),
     submitted_at  INTEGER NOT NULL,
     submitted_by  TEXT    NOT NULL,
@@ -97,12 +99,3 @@ BEGIN SELECT raise(ABORT, 'what became of a submission is never edited'); END;
 
 CREATE TRIGGER submission_events_are_kept BEFORE DELETE ON submission_events
 BEGIN SELECT raise(ABORT, 'what became of a submission is never deleted'); END;
-
--- Up to which version of the lake the verdicts of a programme on a project were looked at again.
-CREATE TABLE verdicts_checked (
-    programme    TEXT    NOT NULL REFERENCES programmes (slug),
-    project      TEXT    NOT NULL REFERENCES projects (slug),
-    lake_version INTEGER NOT NULL,
-    connections  INTEGER NOT NULL,
-    PRIMARY KEY (programme, project)
-) STRICT, WITHOUT ROWID;

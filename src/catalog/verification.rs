@@ -1,0 +1,410 @@
+//! Runs of verification: what was asked, by which rule, of which lake; and what came of it for submissions.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Catalog, CatalogError, Page, from_micros, now, pass, read, sql,
+    submissions::{Event, add_events, given},
+};
+use crate::{
+    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId, UploadId},
+    programmes::{ConnectionName, Outcome, Rule, Selection},
+};
+
+/// Verdicts of one statement.
+const ROWS_PER_STATEMENT: usize = 5_000;
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    Running,
+    Done,
+    Failed,
+}
+
+impl RunState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for RunState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Running, Self::Done, Self::Failed].into_iter().find(|state| state.as_str() == text).ok_or(())
+    }
+}
+
+/// A run of verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct VerificationRun {
+    pub id: RunId,
+    pub programme: ProgrammeSlug,
+    pub state: RunState,
+    /// Whether it only shows what would be, and settles nothing.
+    pub dry_run: bool,
+    /// The version of the programme's terms; null where another rule is tried out.
+    #[schema(required)]
+    pub rule_version: Option<u32>,
+    pub rule: Rule,
+    /// Only payments before it count.
+    #[schema(value_type = String, format = DateTime)]
+    pub as_of: DateTime<Utc>,
+    /// The version of the lake whose payments were looked at.
+    pub lake_version: u64,
+    /// What was asked for; null is everything.
+    #[schema(required)]
+    pub selection: Option<Selection>,
+    /// The start of the key that began it; null where that is another organisation's.
+    #[schema(required)]
+    pub started_by: Option<String>,
+    #[serde(skip)]
+    pub organisation: Option<OrganisationSlug>,
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: DateTime<Utc>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How many were judged.
+    #[schema(required)]
+    pub connections: Option<u64>,
+    /// How many came to each outcome.
+    #[schema(value_type = Option<BTreeMap<String, u64>>, required)]
+    pub outcomes: Option<BTreeMap<Outcome, u64>>,
+    /// The SHA-256 of its verdicts as CSV, in hexadecimal: the same run again gives the same.
+    #[schema(required)]
+    pub sha256: Option<String>,
+    /// Why it failed.
+    #[schema(required)]
+    pub failure: Option<String>,
+}
+
+/// A project that a run looked at, and the uploads that made it up then, in the order in which they landed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunProject {
+    pub project: ProjectSlug,
+    pub time_zone: Tz,
+    /// Each with the SHA-256 of its file.
+    pub uploads: Vec<(UploadId, String)>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunEnd {
+    pub connections: u64,
+    pub outcomes: BTreeMap<Outcome, u64>,
+    pub sha256: [u8; 32],
+}
+
+/// Whose runs are seen of a programme.
+#[derive(Clone, Debug)]
+pub enum RunsOf {
+    /// Those of the programme's own organisation, and of whoever runs the server.
+    Administrator(OrganisationSlug),
+    /// Those that an organisation began itself, and those that settled something of its projects.
+    Developer(OrganisationSlug),
+    /// All.
+    Server,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    programme: String,
+    dry_run: bool,
+    rule_version: Option<u32>,
+    rule: String,
+    as_of: i64,
+    lake_version: i64,
+    selection: Option<String>,
+    state: String,
+    started_by: String,
+    organisation: Option<String>,
+    started_at: i64,
+    ended_at: Option<i64>,
+    connections: Option<i64>,
+    outcomes: Option<String>,
+    sha256: Option<Vec<u8>>,
+    failure: Option<String>,
+}
+
+impl TryFrom<Row> for VerificationRun {
+    type Error = CatalogError;
+
+    fn try_from(row: Row) -> Result<Self, CatalogError> {
+        fn json<T: serde::de::DeserializeOwned>(what: &'static str, text: String) -> Result<T, CatalogError> {
+            serde_json::from_str(&text).map_err(|_| CatalogError::Unreadable { what, value: text })
+        }
+        Ok(Self {
+            id: read("run's id", &row.id)?,
+            programme: read("run's programme", &row.programme)?,
+            state: read("run's state", &row.state)?,
+            dry_run: row.dry_run,
+            rule_version: row.rule_version,
+            rule: json("run's rule", row.rule)?,
+            as_of: from_micros(row.as_of),
+            lake_version: row.lake_version.cast_unsigned(),
+            selection: row.selection.map(|text| json("run's selection", text)).transpose()?,
+            started_by: Some(row.started_by),
+            organisation: row.organisation.map(|slug| read("run's organisation", &slug)).transpose()?,
+            started_at: from_micros(row.started_at),
+            ended_at: row.ended_at.map(from_micros),
+            connections: row.connections.map(i64::cast_unsigned),
+            outcomes: row.outcomes.map(|text| json("run's outcomes", text)).transpose()?,
+            sha256: row.sha256.map(hex::encode),
+            failure: row.failure,
+        })
+    }
+}
+
+impl Catalog {
+    /// Notes a run that begins, with all that it goes by.
+    pub async fn begin_run(&self, run: &VerificationRun, projects: &[RunProject]) -> Result<(), CatalogError> {
+        let failed = || sql("begin a verification");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        sqlx::query(
+            "INSERT INTO verification_runs
+                 (id, programme, dry_run, rule_version, rule, as_of, lake_version, selection, state, started_by, organisation, started_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, ?)",
+        )
+        .bind(run.id.as_str())
+        .bind(run.programme.as_str())
+        .bind(run.dry_run)
+        .bind(run.rule_version)
+        .bind(json_of(&run.rule))
+        .bind(run.as_of.timestamp_micros())
+        .bind(run.lake_version.cast_signed())
+        .bind(run.selection.as_ref().map(json_of))
+        .bind(run.started_by.as_deref().unwrap_or_default())
+        .bind(run.organisation.as_ref().map(OrganisationSlug::as_str))
+        .bind(run.started_at.timestamp_micros())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+        for project in projects {
+            sqlx::query("INSERT INTO verification_projects VALUES (?, ?, ?)")
+                .bind(run.id.as_str())
+                .bind(project.project.as_str())
+                .bind(project.time_zone.name())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
+            sqlx::query(
+                "INSERT INTO verification_uploads
+                 SELECT ?1, ?2, key, value ->> 0, value ->> 1 FROM json_each(?3)",
+            )
+            .bind(run.id.as_str())
+            .bind(project.project.as_str())
+            .bind(json_of(&project.uploads))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        }
+        tx.commit().await.map_err(failed())
+    }
+
+    /// Ends a run, and settles with it the submissions whose verdicts are given: none of a dry run.
+    pub async fn end_run(
+        &self,
+        run: &VerificationRun,
+        end: &RunEnd,
+        verdicts: &[(ConnectionName, Outcome)],
+    ) -> Result<(), CatalogError> {
+        pass("catalog::end_run", "end a verification")?;
+        let failed = || sql("end a verification");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let at = now().timestamp_micros();
+        let by = run.started_by.as_deref().unwrap_or_default();
+        for (state, verified) in [("verified", true), ("failed", false)] {
+            let of_state: Vec<_> =
+                verdicts.iter().filter(|(_, outcome)| (*outcome == Outcome::Verified) == verified).collect();
+            for some in of_state.chunks(ROWS_PER_STATEMENT) {
+                let given = given(some.iter().map(|(name, outcome)| (name, Some(*outcome))));
+                // What says the same as before is no news.
+                let changed: String = sqlx::query_scalar(
+                    "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
+                     JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+                     WHERE outcome IS NOT given.value ->> 2",
+                )
+                .bind(run.programme.as_str())
+                .bind(&given)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed())?;
+                let event = Event { at, by: Some(by), event: Some(state), run: Some(&run.id) };
+                add_events(&mut tx, &run.programme, &changed, event).await?;
+                sqlx::query(
+                    "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome
+                                    FROM json_each(?2))
+                     UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
+                         state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
+                         state = iif(state = 'paid', state, ?4)
+                     FROM given
+                     WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
+                )
+                .bind(run.programme.as_str())
+                .bind(&given)
+                .bind(run.id.as_str())
+                .bind(state)
+                .bind(at)
+                .bind(by)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
+            }
+        }
+        sqlx::query(
+            "UPDATE verification_runs SET state = 'done', ended_at = ?, connections = ?, outcomes = ?, sha256 = ?
+             WHERE id = ? AND state = 'running'",
+        )
+        .bind(at)
+        .bind(end.connections.cast_signed())
+        .bind(json_of(&end.outcomes))
+        .bind(end.sha256.as_slice())
+        .bind(run.id.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+        tx.commit().await.map_err(failed())
+    }
+
+    /// Notes that a run came to nothing, and why, in words that are fit for its caller.
+    pub async fn fail_run(&self, id: &RunId, failure: &str) -> Result<(), CatalogError> {
+        sqlx::query(
+            "UPDATE verification_runs SET state = 'failed', ended_at = ?, failure = ? WHERE id = ? AND state = 'running'",
+        )
+        .bind(now().timestamp_micros())
+        .bind(failure)
+        .bind(id.as_str())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(sql("end a verification"))
+    }
+
+    /// One run of a programme.
+    pub async fn verification_run(
+        &self,
+        programme: &ProgrammeSlug,
+        id: &RunId,
+    ) -> Result<Option<VerificationRun>, CatalogError> {
+        let row: Option<Row> = sqlx::query_as("SELECT * FROM verification_runs WHERE id = ? AND programme = ?")
+            .bind(id.as_str())
+            .bind(programme.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read a verification"))?;
+        row.map(VerificationRun::try_from).transpose()
+    }
+
+    /// At most `limit` runs of a programme, the newest first, those before `before`.
+    pub async fn verification_runs(
+        &self,
+        programme: &ProgrammeSlug,
+        of: &RunsOf,
+        before: Option<&RunId>,
+        limit: u32,
+    ) -> Result<Page<VerificationRun>, CatalogError> {
+        let (side, organisation) = match of {
+            RunsOf::Server => ("server", None),
+            RunsOf::Administrator(own) => ("administrator", Some(own.as_str())),
+            RunsOf::Developer(own) => ("developer", Some(own.as_str())),
+        };
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT * FROM verification_runs WHERE programme = ?1 AND (?2 IS NULL OR id < ?2)
+               AND CASE ?3 WHEN 'server' THEN true
+                   WHEN 'administrator' THEN organisation IS NULL OR organisation = ?4
+                   ELSE coalesce(organisation = ?4, false) OR (NOT dry_run AND EXISTS
+                       (SELECT 1 FROM verification_projects JOIN projects ON slug = project
+                        WHERE run = id AND projects.organisation = ?4)) END
+             ORDER BY id DESC LIMIT ?5",
+        )
+        .bind(programme.as_str())
+        .bind(before.map(RunId::as_str))
+        .bind(side)
+        .bind(organisation)
+        .bind(limit.saturating_add(1))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list verifications"))?;
+        Ok(Page::of(rows.into_iter().map(VerificationRun::try_from).collect::<Result<_, _>>()?, limit))
+    }
+
+    /// Runs that a process left under way.
+    pub async fn runs_under_way(&self) -> Result<Vec<VerificationRun>, CatalogError> {
+        let rows: Vec<Row> = sqlx::query_as("SELECT * FROM verification_runs WHERE state = 'running' ORDER BY id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("look for verifications under way"))?;
+        rows.into_iter().map(VerificationRun::try_from).collect()
+    }
+
+    /// The projects that a run looked at, with their uploads.
+    pub async fn run_projects(&self, id: &RunId) -> Result<Vec<RunProject>, CatalogError> {
+        let failed = || sql("read what a verification went by");
+        let projects: Vec<(String, String)> =
+            sqlx::query_as("SELECT project, time_zone FROM verification_projects WHERE run = ? ORDER BY project")
+                .bind(id.as_str())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed())?;
+        let uploads: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT project, upload_id, sha256 FROM verification_uploads WHERE run = ? ORDER BY project, position",
+        )
+        .bind(id.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed())?;
+        let mut of_project: BTreeMap<String, Vec<(UploadId, String)>> = BTreeMap::new();
+        for (project, upload, sha256) in uploads {
+            of_project.entry(project).or_default().push((read("upload's id", &upload)?, sha256));
+        }
+        let project = |(slug, zone): (String, String)| {
+            Ok(RunProject {
+                project: read("project's slug", &slug)?,
+                time_zone: read("time zone", &zone)?,
+                uploads: of_project.remove(&slug).unwrap_or_default(),
+            })
+        };
+        projects.into_iter().map(project).collect()
+    }
+
+    /// The runs whose verdicts count and rest on an upload, at most `limit` of them, the newest first.
+    pub async fn runs_resting_on(&self, upload: &UploadId, limit: u32) -> Result<Vec<RunId>, CatalogError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT id FROM verification_uploads JOIN verification_runs ON id = run
+             WHERE upload_id = ? AND NOT dry_run AND state = 'done' ORDER BY id DESC LIMIT ?",
+        )
+        .bind(upload.as_str())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("look for verdicts that rest on an upload"))?;
+        ids.iter().map(|id| read("run's id", id)).collect()
+    }
+
+    /// Something that changes whenever the connections of a project do.
+    pub async fn connections_mark(&self, project: &ProjectSlug) -> Result<(u64, u64), CatalogError> {
+        let (count, newest): (i64, Option<i64>) =
+            sqlx::query_as("SELECT count(*), max(updated_at) FROM connections WHERE project = ?")
+                .bind(project.as_str())
+                .fetch_one(&self.pool)
+                .await
+                .map_err(sql("look at connections"))?;
+        Ok((count.cast_unsigned(), newest.unwrap_or_default().cast_unsigned()))
+    }
+}
+
+fn json_of<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
