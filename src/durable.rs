@@ -64,11 +64,29 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Writes `to` whole or not at all. With `replace` it takes the place of an existing file; without, an existing file is
 /// an error of kind `AlreadyExists` and stays as it is.
 pub fn write(to: &Path, parts: impl IntoIterator<Item = impl AsRef<[u8]>>, replace: bool) -> io::Result<()> {
+    write_as(OpenOptions::new().write(true).create_new(true), to, parts, replace)
+}
+
+/// Writes a new file `to` that nobody but its owner can read, whole or not at all.
+pub fn write_secret(to: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    write_as(&options, to, [text], false)
+}
+
+fn write_as(
+    options: &OpenOptions,
+    to: &Path,
+    parts: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    replace: bool,
+) -> io::Result<()> {
     let dir = parent_of(to).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no parent"))?;
     create_dir_all(dir)?;
     crate::failpoints::pass("durable::write")?;
     let temporary = Temporary(dir.join(format!(".{}.tmp", uuid::Uuid::now_v7().simple())));
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary.0)?;
+    let mut file = options.open(&temporary.0)?;
     for part in parts {
         file.write_all(part.as_ref())?;
     }

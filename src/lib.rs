@@ -28,6 +28,7 @@ pub mod query;
 pub mod sql;
 
 pub mod ingest;
+pub mod verification;
 
 pub mod http;
 

@@ -30,6 +30,7 @@ pub struct Config {
     pub keys: KeyConfig,
     pub shares: ShareConfig,
     pub connections: ConnectionConfig,
+    pub verification: VerificationConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -267,6 +268,21 @@ pub struct ConnectionConfig {
     pub max_json_bytes: usize,
     /// Of one file, or of JSON.
     pub max_rows: u64,
+}
+
+/// Verification of connections.
+#[derive(Clone, Debug, Default)]
+pub struct VerificationConfig {
+    /// Runs at once.
+    pub concurrency: usize,
+    /// Runs that wait for their turn.
+    pub queue: usize,
+    /// Of one run, from its start.
+    pub timeout: Duration,
+    /// Submitted to one programme, and judged by one run.
+    pub max_connections: u32,
+    /// Between two looks at whether verdicts would be others now.
+    pub recheck: Duration,
 }
 
 /// The audit log.

@@ -200,6 +200,24 @@ impl Ingest {
         Ok(live)
     }
 
+    /// Of these uploads, those that are erased for good.
+    pub async fn erased(&self, ids: &[UploadId]) -> Result<Vec<UploadId>, IngestError> {
+        let erased = |upload: &UploadRecord| upload.status == UploadStatus::Purged;
+        Ok(self.records(ids).await?.into_iter().filter(erased).map(|upload| upload.id).collect())
+    }
+
+    /// Uploads that made up a project's rows once, in the order that is given, with their staged files, whether they count now or are
+    /// deleted. None of them may be erased.
+    pub async fn uploads_of(&self, project: &ProjectSlug, ids: &[UploadId]) -> Result<Vec<LiveUpload>, IngestError> {
+        let records = self.records(ids).await?;
+        let mut live = Vec::new();
+        for id in ids {
+            let Some(record) = records.iter().find(|record| record.id == *id) else { continue };
+            live.push(LiveUpload { upload: id.clone(), files: self.staged_files(record, project).await? });
+        }
+        Ok(live)
+    }
+
     /// The uploads of these ids, where all of them are in the scope.
     pub(super) async fn records_in(&self, scope: &Scope, ids: &[UploadId]) -> Result<Vec<UploadRecord>, IngestError> {
         let uploads = self.catalog.uploads_of(ids).await?;

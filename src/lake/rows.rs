@@ -3,8 +3,8 @@
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use arrow::{
-    array::RecordBatch,
-    datatypes::{DataType, Schema},
+    array::{AsArray, RecordBatch},
+    datatypes::{DataType, Int32Type, Schema},
     error::ArrowError,
 };
 use parquet::arrow::{
@@ -17,6 +17,9 @@ use crate::ids::ProjectSlug;
 
 /// Rows that are read at a time.
 const ROWS_PER_BATCH: usize = 32 * 1024;
+
+/// Text that hardly comes twice: a dictionary of it would only cost.
+const PLAIN: [&str; 2] = ["payment_id", "reference_id"];
 
 /// Rows of one file: all of it, but for those that do not count.
 #[derive(Clone, Debug)]
@@ -37,8 +40,8 @@ impl FileRows {
         self.rows
     }
 
-    /// Some columns of the rows that count, batch by batch. Text comes as dictionaries with keys of 32 bits, so that rows that say the
-    /// same are compared by a number. Blocks.
+    /// Some columns of the rows that count, batch by batch. Text that comes again comes as dictionaries with keys of 32 bits, so that
+    /// rows that say the same are compared by a number. Blocks.
     pub fn read(
         &self,
         columns: &[&str],
@@ -46,7 +49,7 @@ impl FileRows {
         self.read_some(columns, None)
     }
 
-    /// The same of some rows alone, whether they count or not.
+    /// The same of some rows alone.
     pub fn read_some(
         &self,
         columns: &[&str],
@@ -56,7 +59,7 @@ impl FileRows {
         let file = File::open(&self.path).map_err(failed)?;
         let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let fields = footer.schema().fields().iter().map(|field| match field.data_type() {
-            DataType::Utf8 => {
+            DataType::Utf8 if !PLAIN.contains(&field.name().as_str()) => {
                 let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
                 Arc::new(field.as_ref().clone().with_data_type(coded))
             }
@@ -77,6 +80,30 @@ impl FileRows {
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, all));
         }
         Ok(builder.build()?)
+    }
+
+    /// The rows of some meters, whether they count or not. Blocks.
+    pub fn rows_of_meters(&self, wanted: impl Fn(&str) -> bool) -> Result<RowSet, LakeError> {
+        let all = Self { without: None, ..self.clone() };
+        let (mut rows, mut row) = (RowSet::default(), 0);
+        for batch in all.read(&["meter_id"])? {
+            let batch = batch?;
+            let Some(column) = batch.column(0).as_dictionary_opt::<Int32Type>() else { continue };
+            let names = column.values().as_string::<i32>();
+            let mut last: Option<(i32, bool)> = None;
+            for key in column.keys().values() {
+                let is_wanted = match last {
+                    Some((before, is_wanted)) if before == *key => is_wanted,
+                    _ => wanted(names.value(key.cast_unsigned() as usize)),
+                };
+                last = Some((*key, is_wanted));
+                if is_wanted {
+                    rows.insert(row);
+                }
+                row += 1;
+            }
+        }
+        Ok(rows)
     }
 }
 

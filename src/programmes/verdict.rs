@@ -245,6 +245,18 @@ pub fn decimal(amount: i128) -> String {
     if rest % 100 == 0 { format!("{sign}{whole}.{:02}", rest / 100) } else { format!("{sign}{whole}.{rest:04}") }
 }
 
+/// Such an amount out of its text.
+#[must_use]
+pub fn parse_decimal(text: &str) -> Option<i128> {
+    let (whole, decimals) = text.split_once('.')?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(decimals) || !digits(whole.strip_prefix('-').unwrap_or(whole)) || ![2, 4].contains(&decimals.len()) {
+        return None;
+    }
+    let value: i128 = format!("{whole}{decimals}").parse().ok()?;
+    Some(if decimals.len() == 2 { value * 100 } else { value })
+}
+
 /// Which of some connections were claimed before: those of which an earlier one has the same id or the same device. Two claims
 /// of one connection are told apart by their names.
 #[derive(Debug, Default)]
@@ -365,7 +377,8 @@ mod tests {
     #[test]
     fn amounts_are_written_out_exactly() {
         for (amount, text) in [(0, "0.00"), (5, "0.0005"), (-125_000, "-12.50"), (10_010_000, "1001.00"), (-1, "-0.0001")] {
-            assert_eq!(decimal(amount), text);
+            assert_eq!((decimal(amount).as_str(), parse_decimal(text)), (text, Some(amount)));
         }
+        assert!(["", "1", "1.5", "1.", "1.00000", "+1.00", "1.-5", "--1.00"].iter().all(|text| parse_decimal(text).is_none()));
     }
 }

@@ -1,0 +1,405 @@
+//! What the payments of a project's meters come to: one pass over its rows, on some threads.
+//!
+//! Rows of a file are sorted by meter, and text comes as numbers of a dictionary, so a row costs a comparison or two; a meter is
+//! looked up once in each file.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch, StringArray},
+    datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType},
+};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::{VerificationError, progress::Progress};
+use crate::{
+    ids::UploadId,
+    lake::FileRows,
+    payments::words::Settlement,
+    programmes::{Instants, MonthStarts, Paid, Rule, Subject},
+};
+
+/// The columns that every row is judged by.
+const COLUMNS: [&str; 5] = ["meter_id", "paid_at", "amount", "settlement", "upload_id"];
+
+/// Meters without a connection that are kept, to tell which were likely meant: the first of them in the order of their ids.
+const UNMATCHED: usize = 100_000;
+
+/// The connections of a project, and the rule that they are judged by.
+pub(super) struct Case<'a> {
+    rule: &'a Rule,
+    as_of: i64,
+    slots: HashMap<&'a str, usize>,
+    windows: Vec<Option<Instants>>,
+    /// The same in microseconds, each with the number of its first month.
+    bounds: Vec<Option<(i64, i64, usize)>>,
+    months: Option<MonthStarts>,
+}
+
+/// What a project's payments say.
+pub(super) struct Found {
+    /// Of each connection, in the order in which they were given.
+    pub(super) paid: Vec<Paid>,
+    /// Meters that have payments and no connection among them.
+    pub(super) unmatched: BTreeSet<String>,
+}
+
+/// What one meter's payments come to, while they are read.
+#[derive(Clone, Default)]
+struct Tally {
+    payments: u64,
+    counted: u64,
+    /// A bit for each month from that on in which the window begins: windows have 122 of them at most.
+    months: u128,
+    amount: i128,
+    refunded: i128,
+    reversed: u64,
+    first: Option<i64>,
+    last: i64,
+    /// Numbers of uploads; a few.
+    uploads: Vec<u32>,
+    /// Whether something was refunded after the window, perhaps of what counts.
+    later_refunds: bool,
+}
+
+impl Tally {
+    fn note_upload(&mut self, upload: u32) {
+        if self.uploads.last() != Some(&upload) && !self.uploads.contains(&upload) {
+            self.uploads.push(upload);
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.payments += other.payments;
+        self.counted += other.counted;
+        self.months |= other.months;
+        self.amount += other.amount;
+        self.refunded += other.refunded;
+        self.reversed += other.reversed;
+        if let Some(first) = other.first {
+            self.last = if self.first.is_some() { self.last.max(other.last) } else { other.last };
+            self.first = Some(self.first.map_or(first, |known| known.min(first)));
+        }
+        other.uploads.iter().for_each(|upload| self.note_upload(*upload));
+        self.later_refunds |= other.later_refunds;
+    }
+}
+
+/// What one thread has read.
+struct Tallies {
+    by_slot: Vec<Tally>,
+    unmatched: BTreeSet<String>,
+}
+
+/// What a settlement is to a rule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counts,
+    Reversed,
+    Neither,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn new(rule: &'a Rule, as_of: DateTime<Utc>, zone: Tz, subjects: &[&'a Subject]) -> Self {
+        let windows: Vec<_> = subjects.iter().map(|subject| rule.window(subject.connected_on, as_of, zone)).collect();
+        let begun = || windows.iter().flatten().filter(|window| window.from < window.to);
+        let first = begun().map(|window| window.from).min();
+        let months = first.zip(begun().map(|window| window.to).max());
+        let months = months.map(|(from, to)| MonthStarts::over(Instants { from, to }, zone));
+        let bound = |window: &Option<Instants>| {
+            let (from, to) = window.map(|window| (window.from.timestamp_micros(), window.to.timestamp_micros()))?;
+            Some((from, to, months.as_ref().map_or(0, |months| months.month_of(from))))
+        };
+        let bounds = windows.iter().map(bound).collect();
+        let slots = subjects.iter().enumerate().map(|(slot, subject)| (subject.name.external_id.as_str(), slot)).collect();
+        Self { rule, as_of: as_of.timestamp_micros(), slots, windows, bounds, months }
+    }
+
+    /// The instants in which the payments of a connection count.
+    pub(super) fn window(&self, slot: usize) -> Option<Instants> {
+        self.windows[slot]
+    }
+
+    /// Reads `files` on as many threads as there are. Blocks.
+    pub(super) fn read(
+        &self,
+        files: &[FileRows],
+        uploads: &[UploadId],
+        progress: &Progress,
+    ) -> Result<Found, VerificationError> {
+        let numbers: HashMap<&str, u32> = uploads.iter().map(UploadId::as_str).zip(0..).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, files.len().max(1));
+        // The longest first, so that no thread is left alone with one at the end.
+        let mut order: Vec<&FileRows> = files.iter().collect();
+        order.sort_by_key(|file| std::cmp::Reverse(file.rows()));
+        let next = AtomicUsize::new(0);
+        let all = Mutex::new(Ok(self.no_tallies()));
+        let work = || {
+            let mut own = self.no_tallies();
+            let read = loop {
+                let Some(file) = order.get(next.fetch_add(1, Ordering::Relaxed)) else { break Ok(()) };
+                if let Err(error) = self.read_file(file, &numbers, &mut own, progress) {
+                    break Err(error);
+                }
+                progress.step(file.rows());
+            };
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            match (read, all.as_mut()) {
+                (Ok(()), Ok(all)) => all.add(own),
+                (Err(error), Ok(_)) => *all = Err(error),
+                (_, Err(_)) => {}
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+        let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        self.take_later_refunds(files, &numbers, &mut all, progress)?;
+        let paid = all.by_slot.into_iter().map(|tally| paid(tally, uploads)).collect();
+        Ok(Found { paid, unmatched: all.unmatched })
+    }
+
+    fn no_tallies(&self) -> Tallies {
+        Tallies { by_slot: vec![Tally::default(); self.windows.len()], unmatched: BTreeSet::new() }
+    }
+
+    fn read_file(
+        &self,
+        file: &FileRows,
+        uploads: &HashMap<&str, u32>,
+        tallies: &mut Tallies,
+        progress: &Progress,
+    ) -> Result<(), VerificationError> {
+        for batch in file.read(&COLUMNS)? {
+            progress.check()?;
+            self.take(&batch?, uploads, tallies)?;
+        }
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        batch: &RecordBatch,
+        uploads: &HashMap<&str, u32>,
+        tallies: &mut Tallies,
+    ) -> Result<(), VerificationError> {
+        let columns = Columns::of(batch, self.rule, uploads)?;
+        let mut of_meter: Option<(i32, Option<usize>)> = None;
+        let mut known_unmatched = false;
+        for row in 0..batch.num_rows() {
+            let at = columns.paid_at[row];
+            if at >= self.as_of {
+                continue;
+            }
+            let key = columns.meters[row];
+            let slot = match of_meter {
+                Some((before, slot)) if before == key => slot,
+                _ => {
+                    known_unmatched = false;
+                    self.slots.get(columns.meter_of(key)).copied()
+                }
+            };
+            of_meter = Some((key, slot));
+            match slot {
+                Some(slot) => {
+                    let tally = &mut tallies.by_slot[slot];
+                    tally.payments += 1;
+                    if let Some(bounds) = self.bounds[slot] {
+                        self.count(tally, bounds, &columns, row);
+                    }
+                }
+                None if !known_unmatched => {
+                    known_unmatched = true;
+                    note_unmatched(&mut tallies.unmatched, columns.meter_of(key));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, tally: &mut Tally, (from, to, first_month): (i64, i64, usize), columns: &Columns<'_>, row: usize) {
+        let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
+        let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
+        if at < from {
+            return;
+        }
+        if at >= to {
+            tally.later_refunds |= kind == Kind::Counts && amount < 0;
+            return;
+        }
+        match kind {
+            Kind::Counts if amount > 0 => {
+                tally.counted += 1;
+                tally.amount += amount;
+                let month = self.months.as_ref().map_or(0, |months| months.month_of(at)) - first_month;
+                tally.months |= 1 << month.min(127);
+                tally.last = if tally.first.is_some() { tally.last.max(at) } else { at };
+                tally.first = Some(tally.first.map_or(at, |first| first.min(at)));
+            }
+            Kind::Counts if amount < 0 => tally.refunded -= amount,
+            Kind::Reversed => tally.reversed += 1,
+            Kind::Counts | Kind::Neither => return,
+        }
+        tally.note_upload(columns.uploads[columns.upload_keys[row].cast_unsigned() as usize]);
+    }
+
+    /// Takes refunds from after the window off what they were given for: those whose `REFERENCE_ID` is the ID or the `REFERENCE_ID`
+    /// of a payment that counts. They are rare, so these columns, which are random text, are read of such meters alone.
+    fn take_later_refunds(
+        &self,
+        files: &[FileRows],
+        uploads: &HashMap<&str, u32>,
+        all: &mut Tallies,
+        progress: &Progress,
+    ) -> Result<(), VerificationError> {
+        let concerned = |meter: &str| self.slots.get(meter).copied().filter(|slot| all.by_slot[*slot].later_refunds);
+        if !all.by_slot.iter().any(|tally| tally.later_refunds) {
+            return Ok(());
+        }
+        let mut names: HashSet<(usize, String)> = HashSet::new();
+        let mut refunds: Vec<(usize, String, i128, u32)> = Vec::new();
+        for file in files {
+            progress.check()?;
+            let rows = file.rows_of_meters(|meter| concerned(meter).is_some())?;
+            if rows.count() == 0 {
+                continue;
+            }
+            for batch in file.read_some(&[&COLUMNS[..], &["payment_id", "reference_id"]].concat(), Some(&rows))? {
+                let batch = batch?;
+                let columns = Columns::of(&batch, self.rule, uploads)?;
+                let (ids, references) = (text(&batch, "payment_id")?, text(&batch, "reference_id")?);
+                for row in 0..batch.num_rows() {
+                    let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
+                    let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
+                    let Some(slot) = concerned(columns.meter_of(columns.meters[row])) else { continue };
+                    let Some((from, to, _)) = self.bounds[slot].filter(|_| kind == Kind::Counts && at < self.as_of) else {
+                        continue;
+                    };
+                    let reference = references.is_valid(row).then(|| references.value(row).to_owned());
+                    if (from..to).contains(&at) && amount > 0 {
+                        names.insert((slot, ids.value(row).to_owned()));
+                        names.extend(reference.map(|reference| (slot, reference)));
+                    } else if at >= to && amount < 0 {
+                        let upload = columns.uploads[columns.upload_keys[row].cast_unsigned() as usize];
+                        refunds.extend(reference.map(|reference| (slot, reference, -amount, upload)));
+                    }
+                }
+            }
+        }
+        for (slot, reference, amount, upload) in refunds {
+            if names.contains(&(slot, reference)) {
+                all.by_slot[slot].refunded += amount;
+                all.by_slot[slot].note_upload(upload);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tallies {
+    fn add(&mut self, other: Self) {
+        for (own, other) in self.by_slot.iter_mut().zip(&other.by_slot) {
+            own.add(other);
+        }
+        for meter in other.unmatched {
+            note_unmatched(&mut self.unmatched, &meter);
+        }
+    }
+}
+
+fn note_unmatched(unmatched: &mut BTreeSet<String>, meter: &str) {
+    if !unmatched.contains(meter) {
+        unmatched.insert(meter.to_owned());
+        // Always the same ones, whatever the order in which they come.
+        if unmatched.len() > UNMATCHED {
+            unmatched.pop_last();
+        }
+    }
+}
+
+fn paid(tally: Tally, uploads: &[UploadId]) -> Paid {
+    let at = |micros: i64| DateTime::from_timestamp_micros(micros);
+    let mut of: Vec<UploadId> =
+        tally.uploads.iter().filter_map(|number| uploads.get(*number as usize).cloned()).collect();
+    of.sort();
+    Paid {
+        payments: tally.payments,
+        counted: tally.counted,
+        months: tally.months.count_ones(),
+        amount: tally.amount,
+        refunded: tally.refunded,
+        reversed: tally.reversed,
+        first_at: tally.first.and_then(at),
+        last_at: tally.first.and_then(|_| at(tally.last)),
+        uploads: of,
+    }
+}
+
+/// The columns of a batch as slices.
+struct Columns<'a> {
+    meters: &'a [i32],
+    meter_names: &'a StringArray,
+    paid_at: &'a [i64],
+    amounts: &'a [i128],
+    settlements: &'a [i32],
+    /// By the number of a settlement.
+    kinds: Vec<Kind>,
+    upload_keys: &'a [i32],
+    /// By the number of an upload in the batch, its number in the run.
+    uploads: Vec<u32>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch, rule: &Rule, uploads: &HashMap<&str, u32>) -> Result<Self, VerificationError> {
+        let (meters, meter_names) = coded(batch, "meter_id")?;
+        let (settlements, words) = coded(batch, "settlement")?;
+        let (upload_keys, ids) = coded(batch, "upload_id")?;
+        let kind = |word: Option<&str>| match word {
+            Some(word) if rule.counts(word) => Kind::Counts,
+            Some(word) if word == Settlement::Reversed.as_str() => Kind::Reversed,
+            _ => Kind::Neither,
+        };
+        let number = |id: Option<&str>| id.and_then(|id| uploads.get(id)).copied().unwrap_or(u32::MAX);
+        Ok(Self {
+            meters,
+            meter_names,
+            paid_at: column(batch, "paid_at")?
+                .as_primitive_opt::<TimestampMicrosecondType>()
+                .ok_or(VerificationError::Columns)?
+                .values(),
+            amounts: column(batch, "amount")?.as_primitive_opt::<Decimal128Type>().ok_or(VerificationError::Columns)?.values(),
+            settlements,
+            kinds: words.iter().map(kind).collect(),
+            upload_keys,
+            uploads: ids.iter().map(number).collect(),
+        })
+    }
+
+    fn meter_of(&self, key: i32) -> &'a str {
+        self.meter_names.value(key.cast_unsigned() as usize)
+    }
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, VerificationError> {
+    batch.column_by_name(name).map(AsRef::as_ref).ok_or(VerificationError::Columns)
+}
+
+fn coded<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [i32], &'a StringArray), VerificationError> {
+    let column = column(batch, name)?.as_dictionary_opt::<Int32Type>().ok_or(VerificationError::Columns)?;
+    let values = column.values().as_string_opt::<i32>().ok_or(VerificationError::Columns)?;
+    Ok((column.keys().values(), values))
+}
+
+fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, VerificationError> {
+    column(batch, name)?.as_string_opt::<i32>().ok_or(VerificationError::Columns)
+}

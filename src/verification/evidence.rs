@@ -1,0 +1,217 @@
+//! What a verdict rests on: the payments that counted, or were taken off, with the uploads that they came with.
+
+use std::collections::HashSet;
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Decimal128Type, TimestampMicrosecondType},
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Verification, VerificationError, blocking, judge::files_of};
+use crate::{
+    catalog::{UploadStatus, VerificationRun},
+    ids::UploadId,
+    lake::FileRows,
+    payments::words::Settlement,
+    programmes::{Instants, Rule, Verdict, verdict::decimal},
+};
+
+/// Payments that are told of one verdict at most.
+pub const MAX_PAYMENTS: usize = 1_000;
+
+const COLUMNS: [&str; 8] =
+    ["payment_id", "paid_at", "amount", "currency", "status", "settlement", "reference_id", "upload_id"];
+
+/// Where payments were read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EvidenceSource {
+    /// The version of the lake that the run looked at.
+    Lake,
+    /// The uploads that made it up, because the version is no longer kept.
+    Uploads,
+}
+
+/// An upload that a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EvidenceUpload {
+    pub id: UploadId,
+    /// Of its file, in hexadecimal.
+    pub sha256: String,
+    /// As it is now: `committed`, `deleted`, or `purged`, and then what it said is gone.
+    #[schema(value_type = String)]
+    pub status: UploadStatus,
+}
+
+/// A payment that counted, or that was taken off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EvidencePayment {
+    pub payment_id: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub paid_at: DateTime<Utc>,
+    /// An exact decimal; below zero for a refund.
+    pub amount: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// As the file says it.
+    #[schema(required)]
+    pub status: Option<String>,
+    /// `counts`; `refund`: taken off; `reversed`: counts for nothing.
+    pub part: &'static str,
+    pub upload_id: UploadId,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Evidence {
+    /// Null where it is gone.
+    #[schema(required)]
+    pub source: Option<EvidenceSource>,
+    /// Uploads whose payments are erased for good, so that the verdict can no longer be shown to be right.
+    pub gone: Vec<UploadId>,
+    pub uploads: Vec<EvidenceUpload>,
+    /// By time.
+    pub payments: Vec<EvidencePayment>,
+    /// Whether there are more payments than are told.
+    pub truncated: bool,
+}
+
+impl Verification {
+    /// What a verdict of a run rests on.
+    pub async fn evidence(&self, run: &VerificationRun, verdict: &Verdict) -> Result<Evidence, VerificationError> {
+        let uploads = self.uploads_of(run, verdict).await?;
+        let rows = self.rows_then(run, std::slice::from_ref(verdict), Some(&verdict.subject.name.project)).await;
+        let (projects, source) = match rows {
+            Ok(rows) => rows,
+            Err(VerificationError::EvidenceGone(gone)) => {
+                return Ok(Evidence { source: None, gone, uploads, payments: Vec::new(), truncated: false });
+            }
+            Err(error) => return Err(error),
+        };
+        let (lake, rule, as_of) = (self.lake.clone(), run.rule.clone(), run.as_of);
+        let (meter, window) = (verdict.subject.name.external_id.clone(), verdict.window);
+        let read = blocking(move || {
+            let mut found = Vec::new();
+            for project in &projects {
+                for file in files_of(&lake, project)? {
+                    read_file(&file, &meter, &mut found)?;
+                }
+            }
+            Ok(parts(found, &rule, window, as_of))
+        });
+        let mut payments = read.await.inspect_err(|error| self.note_damage(error))?;
+        let truncated = payments.len() > MAX_PAYMENTS;
+        payments.truncate(MAX_PAYMENTS);
+        Ok(Evidence { source: Some(source), gone: Vec::new(), uploads, payments, truncated })
+    }
+
+    /// The uploads of a verdict, as they are now.
+    async fn uploads_of(
+        &self,
+        run: &VerificationRun,
+        verdict: &Verdict,
+    ) -> Result<Vec<EvidenceUpload>, VerificationError> {
+        let mut told = Vec::new();
+        let records = self.catalog.uploads_of(&verdict.paid.uploads).await?;
+        for project in self.catalog.run_projects(&run.id).await? {
+            if project.project != verdict.subject.name.project {
+                continue;
+            }
+            for (id, sha256) in project.uploads {
+                let record = records.iter().find(|record| record.id == id);
+                told.extend(record.map(|record| EvidenceUpload { id, sha256, status: record.status }));
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// A payment as it was read.
+struct Payment {
+    id: String,
+    at: i64,
+    amount: i128,
+    currency: String,
+    status: Option<String>,
+    settlement: String,
+    reference: Option<String>,
+    upload: UploadId,
+}
+
+fn read_file(file: &FileRows, meter: &str, found: &mut Vec<Payment>) -> Result<(), VerificationError> {
+    let rows = file.rows_of_meters(|name| name == meter)?;
+    if rows.count() == 0 {
+        return Ok(());
+    }
+    for batch in file.read_some(&COLUMNS, Some(&rows))? {
+        let batch = batch?;
+        let text = |name: &str| texts(&batch, name);
+        let (ids, currencies, statuses) = (text("payment_id")?, text("currency")?, text("status")?);
+        let (settlements, references, uploads) = (text("settlement")?, text("reference_id")?, text("upload_id")?);
+        let column = |name: &str| batch.column_by_name(name).ok_or(VerificationError::Columns);
+        let at = column("paid_at")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or(VerificationError::Columns)?;
+        let amounts = column("amount")?.as_primitive_opt::<Decimal128Type>().ok_or(VerificationError::Columns)?;
+        for row in 0..batch.num_rows() {
+            let value = |column: &[Option<String>]| column[row].clone().unwrap_or_default();
+            found.push(Payment {
+                id: value(&ids),
+                at: at.value(row),
+                amount: amounts.value(row),
+                currency: value(&currencies),
+                status: statuses[row].clone(),
+                settlement: value(&settlements),
+                reference: references[row].clone(),
+                upload: value(&uploads).parse().map_err(|_| VerificationError::Columns)?,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, VerificationError> {
+    let column = cast(batch.column_by_name(name).ok_or(VerificationError::Columns)?, &DataType::Utf8)?;
+    let column = column.as_string::<i32>();
+    Ok((0..column.len()).map(|row| column.is_valid(row).then(|| column.value(row).to_owned())).collect())
+}
+
+/// Those of a meter's payments that have a part in its verdict, by time.
+fn parts(found: Vec<Payment>, rule: &Rule, window: Option<Instants>, as_of: DateTime<Utc>) -> Vec<EvidencePayment> {
+    let Some(window) = window else { return Vec::new() };
+    let (from, to) = (window.from.timestamp_micros(), window.to.timestamp_micros());
+    let inside = |payment: &Payment| (from..to).contains(&payment.at);
+    let counted = found.iter().filter(|payment| inside(payment) && rule.counts(&payment.settlement) && payment.amount > 0);
+    let names: HashSet<&str> =
+        counted.flat_map(|payment| [Some(payment.id.as_str()), payment.reference.as_deref()]).flatten().collect();
+    let part = |payment: &Payment| -> Option<&'static str> {
+        let counts = rule.counts(&payment.settlement);
+        match (inside(payment), payment.amount) {
+            (true, 1..) if counts => Some("counts"),
+            (true, ..0) if counts => Some("refund"),
+            (true, _) if payment.settlement == Settlement::Reversed.as_str() => Some("reversed"),
+            (false, ..0) if counts && payment.at >= to && payment.at < as_of.timestamp_micros() => {
+                payment.reference.as_deref().is_some_and(|reference| names.contains(reference)).then_some("refund")
+            }
+            _ => None,
+        }
+    };
+    let mut told: Vec<EvidencePayment> = found
+        .iter()
+        .filter_map(|payment| {
+            Some(EvidencePayment {
+                payment_id: payment.id.clone(),
+                paid_at: DateTime::from_timestamp_micros(payment.at)?,
+                amount: decimal(payment.amount),
+                currency: payment.currency.clone(),
+                status: payment.status.clone(),
+                part: part(payment)?,
+                upload_id: payment.upload.clone(),
+            })
+        })
+        .collect();
+    told.sort_by(|a, b| (a.paid_at, &a.payment_id).cmp(&(b.paid_at, &b.payment_id)));
+    told
+}

@@ -1,0 +1,425 @@
+//! Remote verification: whether connections really pay, by a programme's rule. Each run goes by one version of the lake, in the
+//! background; its verdicts are kept as they are, can be explained payment by payment, and come out the same when it is replayed.
+//!
+//! ```text
+//! POST …/verifications ─ what is submitted ─ version of the lake, its uploads ─ catalogue row ─ 202
+//!                        └ judge (one pass over payments) ─ verdicts on disk ─ submissions and run in one transaction
+//! ```
+
+mod case;
+mod error;
+mod evidence;
+mod export;
+mod judge;
+mod key;
+mod progress;
+mod reopen;
+mod report;
+pub mod verdicts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    error::VerificationError,
+    evidence::{Evidence, EvidencePayment, EvidenceSource, EvidenceUpload},
+    export::to_parquet,
+    key::SigningKey,
+    report::{CheckedReport, ReportFault, check_report},
+};
+use self::{
+    judge::{Hints, Inputs, ProjectInputs, Rows, judge},
+    progress::Progress,
+};
+use crate::{
+    catalog::{Catalog, Project, RunEnd, RunProject, RunState, VerificationRun},
+    config::VerificationConfig,
+    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId, UploadId},
+    ingest::Ingest,
+    lake::{AsOf, AsOfError, Lake, LakeError, LiveUpload},
+    programmes::{Claims, ConnectionName, Outcome, Rule, Selection, Subject, Verdict},
+};
+
+/// Where verdicts are kept, below the data folder.
+const FOLDER: &str = "verifications";
+
+/// A verification that is asked for.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    pub programme: ProgrammeSlug,
+    pub rule: Rule,
+    /// The version of the programme's terms that has the rule; none where another one is tried out.
+    pub rule_version: Option<u32>,
+    pub dry_run: bool,
+    /// Whether connections are looked at that were not submitted; a dry run of their own organisation alone does.
+    pub with_drafts: bool,
+    /// The enrolled projects that may be looked at.
+    pub projects: Vec<Project>,
+    /// What of them; all where there is none.
+    pub selection: Option<Selection>,
+    pub as_of: DateTime<Utc>,
+    /// The start of the key that asks.
+    pub started_by: String,
+    pub organisation: Option<OrganisationSlug>,
+}
+
+/// The verification use case.
+pub struct Verification {
+    catalog: Catalog,
+    lake: Arc<Lake>,
+    ingest: Arc<Ingest>,
+    folder: PathBuf,
+    config: VerificationConfig,
+    /// Those that run at once.
+    turns: Arc<Semaphore>,
+    /// Those that run or wait.
+    under_way: Mutex<HashMap<RunId, Arc<Progress>>>,
+    tasks: TaskTracker,
+    signing: SigningKey,
+}
+
+impl Verification {
+    /// Ends what an earlier process left.
+    pub async fn open(
+        catalog: Catalog,
+        lake: Arc<Lake>,
+        ingest: Arc<Ingest>,
+        data_dir: &Path,
+        config: VerificationConfig,
+    ) -> Result<Self, VerificationError> {
+        let (folder, signing) = (data_dir.join(FOLDER), SigningKey::at(data_dir));
+        for run in catalog.runs_under_way().await? {
+            // It may have kept verdicts that nobody will ask for.
+            let _ = fs::remove_file(path_in(&folder, &run.id));
+            catalog.fail_run(&run.id, "the server stopped before it ended; begin another").await?;
+        }
+        let turns = Arc::new(Semaphore::new(config.concurrency));
+        let (under_way, tasks) = (Mutex::default(), TaskTracker::new());
+        Ok(Self { catalog, lake, ingest, folder, config, turns, under_way, tasks, signing })
+    }
+
+    #[must_use]
+    pub fn signing_key(&self) -> &SigningKey {
+        &self.signing
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &VerificationConfig {
+        &self.config
+    }
+
+    /// Begins a run, which goes on when nobody waits for it.
+    ///
+    /// # Errors
+    /// [`VerificationError::Busy`], [`VerificationError::Nothing`], [`VerificationError::NotThere`],
+    /// [`VerificationError::TooMany`].
+    pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<VerificationRun, VerificationError> {
+        let (subjects, duplicates) = self.subjects(&request).await?;
+        let of = subjects.iter().map(|subject| &subject.name.project).collect::<BTreeSet<_>>();
+        let projects: Vec<Project> =
+            request.projects.iter().filter(|project| of.contains(&project.slug)).cloned().collect();
+        let (lake_version, projects, told) = self.pin(projects).await?;
+        let run = VerificationRun {
+            id: RunId::new(),
+            programme: request.programme,
+            state: RunState::Running,
+            dry_run: request.dry_run,
+            rule_version: request.rule_version,
+            rule: request.rule.clone(),
+            as_of: request.as_of,
+            lake_version,
+            selection: request.selection,
+            started_by: Some(request.started_by),
+            organisation: request.organisation,
+            started_at: Utc::now(),
+            ended_at: None,
+            connections: None,
+            outcomes: None,
+            sha256: None,
+            failure: None,
+        };
+        let progress = Arc::new(Progress::new(self.config.timeout));
+        let place = self.place(&run.id, &progress)?;
+        self.catalog.begin_run(&run, &told).await?;
+        let inputs = Inputs { rule: request.rule, as_of: request.as_of, subjects, duplicates, projects };
+        let (verification, started) = (self.clone(), run.clone());
+        self.tasks.spawn(async move {
+            verification.execute(started, inputs, progress).await;
+            drop(place);
+        });
+        Ok(run)
+    }
+
+    /// What is judged of a request, in the order of names, and what of it was submitted before.
+    async fn subjects(
+        &self,
+        request: &RunRequest,
+    ) -> Result<(Vec<Subject>, HashMap<ConnectionName, ConnectionName>), VerificationError> {
+        let mut all = self.catalog.submitted_subjects(&request.programme).await?;
+        if request.with_drafts {
+            for project in &request.projects {
+                let turn = all.iter().map(|subject| subject.turn).max().unwrap_or_default();
+                all.extend(self.catalog.draft_subjects(&request.programme, &project.slug, turn).await?);
+            }
+        }
+        let mut claims = Claims::default();
+        all.iter().for_each(|subject| claims.add(subject));
+        let enrolled: HashSet<&str> = request.projects.iter().map(|project| project.slug.as_str()).collect();
+        let mut subjects: Vec<Subject> =
+            all.into_iter().filter(|subject| enrolled.contains(subject.name.project.as_str())).collect();
+        subjects.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(selection) = &request.selection {
+            let there = |name: &ConnectionName| subjects.binary_search_by(|subject| subject.name.cmp(name)).is_ok();
+            let missing: Vec<_> = selection.connections.iter().filter(|name| !there(name)).cloned().collect();
+            if !missing.is_empty() {
+                return Err(VerificationError::NotThere(missing));
+            }
+            subjects.retain(|subject| selection.has(&subject.name));
+        }
+        if subjects.is_empty() {
+            let what = if request.with_drafts { "is in an enrolled project" } else { "was submitted" };
+            return Err(VerificationError::Nothing { what });
+        }
+        if subjects.len() > self.config.max_connections as usize {
+            let (count, limit) = (subjects.len(), self.config.max_connections as usize);
+            return Err(VerificationError::TooMany { count, limit });
+        }
+        let earlier = |subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
+        let duplicates = subjects.iter().filter_map(earlier).collect();
+        Ok((subjects, duplicates))
+    }
+
+    /// The projects at one version of the lake, with the uploads that make them up at that version.
+    async fn pin(
+        &self,
+        mut projects: Vec<Project>,
+    ) -> Result<(u64, Vec<ProjectInputs>, Vec<RunProject>), VerificationError> {
+        projects.sort_by(|a, b| a.slug.cmp(&b.slug));
+        let mut turns = Vec::new();
+        for project in &projects {
+            // Who changes a project holds its lock from the catalogue's row to the lake's commit.
+            turns.push(self.lake.lock(&project.slug).await);
+        }
+        let snapshot = self.lake.snapshot();
+        let (mut inputs, mut told) = (Vec::new(), Vec::new());
+        for project in projects {
+            let live = self.catalog.live_uploads(&project.slug, None).await?;
+            let connected = self.catalog.connection_ids(&project.slug).await?;
+            told.push(RunProject {
+                project: project.slug.clone(),
+                time_zone: project.time_zone,
+                uploads: live.iter().map(|upload| (upload.id.clone(), upload.sha256.clone())).collect(),
+            });
+            inputs.push(ProjectInputs {
+                project: project.slug,
+                time_zone: project.time_zone,
+                currency: project.currency.as_str().to_owned(),
+                uploads: live.into_iter().map(|upload| upload.id).collect(),
+                rows: Rows::Version(Arc::clone(&snapshot)),
+                hints: Hints::Without(connected.into_iter().collect()),
+            });
+        }
+        drop(turns);
+        Ok((snapshot.version, inputs, told))
+    }
+
+    /// A place among those that run or wait.
+    fn place(self: &Arc<Self>, id: &RunId, progress: &Arc<Progress>) -> Result<Place, VerificationError> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.config.concurrency + self.config.queue;
+        if under_way.len() >= limit {
+            return Err(VerificationError::Busy { limit });
+        }
+        under_way.insert(id.clone(), Arc::clone(progress));
+        Ok(Place { of: Arc::clone(self), id: id.clone() })
+    }
+
+    async fn execute(self: &Arc<Self>, run: VerificationRun, inputs: Inputs, progress: Arc<Progress>) {
+        if let Err(error) = self.try_execute(&run, inputs, progress).await {
+            self.note_damage(&error);
+            let told = error.told();
+            tracing::warn!(run = run.id.as_str(), error = &error as &dyn std::error::Error, "a verification failed");
+            if let Err(error) = self.catalog.fail_run(&run.id, &told).await {
+                tracing::error!(run = run.id.as_str(), %error, "the catalogue does not know that a verification failed");
+            }
+        }
+    }
+
+    async fn try_execute(
+        self: &Arc<Self>,
+        run: &VerificationRun,
+        inputs: Inputs,
+        progress: Arc<Progress>,
+    ) -> Result<(), VerificationError> {
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)?;
+        let (lake, path) = (self.lake.clone(), self.path(&run.id));
+        let judged = blocking(move || {
+            let verdicts = judge(&lake, &inputs, &progress)?;
+            let csv = verdicts::to_csv(&verdicts)?;
+            verdicts::keep(&path, &csv)?;
+            Ok((verdicts, verdicts::fingerprint(&csv)))
+        });
+        let (verdicts, sha256) = judged.await?;
+        drop(turn);
+        let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+        verdicts.iter().for_each(|verdict| *outcomes.entry(verdict.outcome).or_default() += 1);
+        let settled = |verdict: Verdict| (verdict.subject.name, verdict.outcome);
+        let connections = verdicts.len() as u64;
+        let settled: Vec<_> = if run.dry_run { Vec::new() } else { verdicts.into_iter().map(settled).collect() };
+        self.catalog.end_run(run, &RunEnd { connections, outcomes, sha256 }, &settled).await?;
+        Ok(())
+    }
+
+    /// What was found wrong with files of the lake is everybody's business.
+    fn note_damage(&self, error: &VerificationError) {
+        if let VerificationError::Lake(LakeError::Damaged(findings)) = error {
+            self.lake.found(findings);
+        }
+    }
+
+    /// How much of a run's payments was looked at, from 0 to 1; none of one that is not under way.
+    #[must_use]
+    pub fn progress(&self, id: &RunId) -> Option<f64> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.get(id).map(|progress| progress.share())
+    }
+
+    /// Waits for runs under way, for a server that stops.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn path(&self, id: &RunId) -> PathBuf {
+        path_in(&self.folder, id)
+    }
+
+    /// The verdicts of a run that has ended, as CSV, byte for byte.
+    pub async fn kept(&self, run: &VerificationRun) -> Result<Vec<u8>, VerificationError> {
+        if run.state != RunState::Done {
+            return Err(VerificationError::NotDone);
+        }
+        let (path, sha256) = (self.path(&run.id), run.sha256.clone());
+        blocking(move || verdicts::kept(&path, sha256.as_deref())).await
+    }
+
+    /// The same, read.
+    pub async fn verdicts(&self, run: &VerificationRun) -> Result<Vec<Verdict>, VerificationError> {
+        let csv = self.kept(run).await?;
+        blocking(move || verdicts::from_csv(&csv)).await
+    }
+
+    /// Judges everything that a run judged again, by what it went by: says whether the verdicts are the same to the byte, and
+    /// whether they were read from the lake as it was or from the uploads.
+    ///
+    /// # Errors
+    /// [`VerificationError::EvidenceGone`] where uploads are erased that it takes.
+    pub async fn replay(&self, run: &VerificationRun) -> Result<Replay, VerificationError> {
+        let before = self.verdicts(run).await?;
+        let (projects, source) = self.rows_then(run, &before, None).await?;
+        let duplicates = before.iter().filter_map(|verdict| {
+            Some((verdict.subject.name.clone(), verdict.duplicate_of.clone()?))
+        });
+        let inputs = Inputs {
+            rule: run.rule.clone(),
+            as_of: run.as_of,
+            duplicates: duplicates.collect(),
+            subjects: before.into_iter().map(|verdict| verdict.subject).collect(),
+            projects,
+        };
+        let turn = self.turns.acquire().await.map_err(|_| VerificationError::Stopped)?;
+        let (lake, progress) = (self.lake.clone(), Progress::new(self.config.timeout));
+        let judged = blocking(move || {
+            let csv = verdicts::to_csv(&judge(&lake, &inputs, &progress)?)?;
+            Ok(hex::encode(verdicts::fingerprint(&csv)))
+        });
+        let sha256 = judged.await.inspect_err(|error| self.note_damage(error))?;
+        drop(turn);
+        Ok(Replay { same: run.sha256.as_ref() == Some(&sha256), sha256, source })
+    }
+
+    /// The rows that a run looked at, of one project or all: of the version of the lake, where that is kept whole, else of the uploads.
+    async fn rows_then(
+        &self,
+        run: &VerificationRun,
+        before: &[Verdict],
+        only: Option<&ProjectSlug>,
+    ) -> Result<(Vec<ProjectInputs>, EvidenceSource), VerificationError> {
+        let mut projects = self.catalog.run_projects(&run.id).await?;
+        projects.retain(|project| only.is_none_or(|only| project.project == *only));
+        let slugs = projects.iter().map(|project| &project.project);
+        let version = match self.lake.as_of(AsOf::Version(run.lake_version), slugs).await {
+            Ok(earlier) => Some(earlier.snapshot),
+            // Where files of it are lost, the uploads still have the rows.
+            Err(AsOfError::NotKept { .. } | AsOfError::NoSuchVersion { .. } | AsOfError::Lake(LakeError::Damaged(_))) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let source = if version.is_some() { EvidenceSource::Lake } else { EvidenceSource::Uploads };
+        let mut inputs = Vec::new();
+        for RunProject { project, time_zone, uploads } in projects {
+            let uploads: Vec<UploadId> = uploads.into_iter().map(|(upload, _)| upload).collect();
+            let rows = match &version {
+                Some(snapshot) => Rows::Version(Arc::clone(snapshot)),
+                None => Rows::Uploads(self.live_then(&project, &uploads).await?),
+            };
+            let of_project = before.iter().filter(|verdict| verdict.subject.name.project == project);
+            let currency = of_project.clone().next().map(|verdict| verdict.currency.clone()).unwrap_or_default();
+            let kept = of_project.map(|verdict| (verdict.subject.name.external_id.clone(), verdict.near_misses.clone()));
+            let hints = Hints::Kept(kept.filter(|(_, meters)| !meters.is_empty()).collect());
+            inputs.push(ProjectInputs { project, time_zone, currency, uploads, rows, hints });
+        }
+        Ok((inputs, source))
+    }
+
+    /// The staged rows of uploads that made up a project.
+    async fn live_then(
+        &self,
+        project: &ProjectSlug,
+        uploads: &[UploadId],
+    ) -> Result<Vec<LiveUpload>, VerificationError> {
+        let gone = self.ingest.erased(uploads).await?;
+        if !gone.is_empty() {
+            return Err(VerificationError::EvidenceGone(gone));
+        }
+        Ok(self.ingest.uploads_of(project, uploads).await?)
+    }
+}
+
+/// A run that was judged again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub same: bool,
+    /// Of the verdicts as CSV, in hexadecimal.
+    pub sha256: String,
+    pub source: EvidenceSource,
+}
+
+/// A place among the runs under way, until it is dropped.
+struct Place {
+    of: Arc<Verification>,
+    id: RunId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+fn path_in(folder: &Path, id: &RunId) -> PathBuf {
+    folder.join(format!("{}.csv", id.as_str()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VerificationError> + Send + 'static,
+) -> Result<T, VerificationError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| VerificationError::Stopped)?
+}
