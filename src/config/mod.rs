@@ -30,6 +30,7 @@ pub struct Config {
     pub keys: KeyConfig,
     pub shares: ShareConfig,
     pub connections: ConnectionConfig,
+    pub programmes: ProgrammeConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -267,6 +268,17 @@ pub struct ConnectionConfig {
     pub max_json_bytes: usize,
     /// Of one file, or of JSON.
     pub max_rows: u64,
+}
+
+/// The limits of programmes.
+#[derive(Clone, Debug, Default)]
+pub struct ProgrammeConfig {
+    /// Of one organisation.
+    pub per_organisation: u32,
+    /// Organisations that one programme invites.
+    pub max_invited: u32,
+    /// Projects that take part in one programme.
+    pub max_projects: u32,
 }
 
 /// The audit log.

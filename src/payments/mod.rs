@@ -12,6 +12,7 @@ pub mod identity;
 pub mod packing;
 pub(crate) mod records;
 pub mod report;
+pub mod required;
 pub mod reread;
 pub mod routing;
 mod row;

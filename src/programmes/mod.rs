@@ -2,5 +2,7 @@
 //! to by it. Pure: payments in, verdicts out. (seed: "Verify your connections"; domain: Remote verification)
 
 pub mod rule;
+pub mod terms;
 
 pub use rule::{MinAmount, Rule, Window};
+pub use terms::{DISCLOSES, Disclosure, checked_columns};
