@@ -15,7 +15,7 @@ const MAX_NAMED: usize = 3;
 pub struct RequiredColumn {
     /// Its exact name.
     pub column: String,
-    /// The programmes that ask for it, by slug; never empty.
+    /// The programmes that ask for it, by slug; none where a person does who checks a file.
     pub programmes: Vec<ProgrammeSlug>,
 }
 
@@ -23,6 +23,7 @@ impl RequiredColumn {
     /// Who asks for it, for an error: `the programme rural-light needs it`.
     pub(super) fn who(&self) -> String {
         let mut who = match self.programmes.as_slice() {
+            [] => return "it is asked for".to_owned(),
             [only] => return format!("the programme {only} needs it"),
             several => {
                 let named: Vec<&str> = several.iter().take(MAX_NAMED).map(ProgrammeSlug::as_str).collect();
@@ -46,6 +47,7 @@ mod tests {
             let programmes = slugs.iter().map(|slug| slug.parse().unwrap()).collect();
             RequiredColumn { column: "NOTES".to_owned(), programmes }.who()
         };
+        assert_eq!(who(&[]), "it is asked for");
         assert_eq!(who(&["a"]), "the programme a needs it");
         assert_eq!(who(&["a", "b"]), "the programmes a, b need it");
         assert_eq!(who(&["a", "b", "c", "d", "e"]), "the programmes a, b, c and 2 more need it");
