@@ -193,6 +193,9 @@ pub fn catalog_limits(config: &Config) -> CatalogLimits {
         shares: config.shares.per_server,
         note: config.shares.max_note_chars,
         connections_of_project: config.connections.per_project,
+        programmes_of_organisation: config.programmes.per_organisation,
+        invited: config.programmes.max_invited,
+        enrolled: config.programmes.max_projects,
     }
 }
 

@@ -7,11 +7,15 @@ mod audit_check;
 mod audit_entry;
 mod codes;
 mod connections;
+mod enrolments;
 mod history;
 mod idempotency;
 mod keys;
 mod ledger;
 mod organisations;
+mod programme_error;
+mod programme_terms;
+mod programmes;
 mod project_text;
 mod projects;
 mod readers;
@@ -39,17 +43,21 @@ pub use audit_check::AuditCheck;
 pub use audit_entry::{AuditActor, AuditEntry, AuditOutcome, AuditRecord};
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
 pub use connections::{Connected, ConnectedMeters, ConnectionFilter, ConnectionRecord, ConnectionsChange};
+pub use enrolments::{Enrolment, NewEnrolment};
 pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, KeyTerms, NewKey, Proof};
 pub use organisations::Organisation;
+pub use programme_error::ProgrammeError;
+pub use programme_terms::ProgrammeVersion;
+pub use programmes::{NewProgramme, Programme, ProgrammeChange, Side};
 pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};
 pub use projects::{NewProject, Project, ProjectChange, ProjectKind};
 pub use rotation::Rotation;
 pub use saved_queries::{ParameterKind, SavedParameter, SavedQuery, SavedText};
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use shares::{Direction, NewShare, Share, ShareChange};
-pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use submissions::{Reopening, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState};
+pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
 pub use verification::{RunEnd, RunProject, RunState, RunsOf, VerificationRun};
 
@@ -86,6 +94,12 @@ pub struct CatalogLimits {
     pub note: usize,
     /// Of one project: `connections.per_project`.
     pub connections_of_project: u32,
+    /// Of one organisation: `programmes.per_organisation`.
+    pub programmes_of_organisation: u32,
+    /// Organisations that one programme invites: `programmes.max_invited`.
+    pub invited: u32,
+    /// Projects that take part in one programme: `programmes.max_projects`.
+    pub enrolled: u32,
 }
 
 impl Default for CatalogLimits {
@@ -97,6 +111,9 @@ impl Default for CatalogLimits {
             shares: 10_000,
             note: 500,
             connections_of_project: 250_000,
+            programmes_of_organisation: 100,
+            invited: 1_000,
+            enrolled: 10_000,
         }
     }
 }
@@ -240,6 +257,8 @@ pub enum CatalogError {
     UploadMissing(UploadId),
     #[error("the idempotency key has its answer")]
     KeyTaken,
+    #[error(transparent)]
+    Programme(#[from] ProgrammeError),
     #[error("an upload's status changed meanwhile")]
     StatusChanged,
     #[error("the limit of {limit} {what} is reached")]
@@ -284,6 +303,7 @@ impl CatalogError {
             | Self::UploadMissing(_) => ErrorKind::NotFound,
             Self::AdminOfOrganisation | Self::SharedWithOwner(_) | Self::NoMonths => ErrorKind::Invalid,
             Self::OrganisationNeeded(_) | Self::ConnectionsMissing(_) => ErrorKind::Rejected,
+            Self::Programme(error) => error.kind(),
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),
@@ -352,6 +372,7 @@ fn read<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Catal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::programmes::Rule;
 
     /// A fresh catalogue with projects of these names.
     pub(super) async fn with_projects(names: &[&str]) -> (tempfile::TempDir, Catalog) {
@@ -368,6 +389,31 @@ mod tests {
                 organisation: None,
             };
             catalog.create_project(project).await.unwrap();
+        }
+        (folder, catalog)
+    }
+
+    pub(super) fn rule(days: u32) -> Rule {
+        serde_json::from_value(serde_json::json!({ "window": { "kind": "before_as_of", "days": days } })).unwrap()
+    }
+
+    pub(super) fn programme(slug: &str, invited: &[&str]) -> NewProgramme {
+        NewProgramme {
+            slug: slug.parse().unwrap(),
+            organisation: Some("fund".parse().unwrap()),
+            name: slug.to_uppercase(),
+            required_columns: vec!["STATUS".to_owned()],
+            rule: rule(90),
+            invited: invited.iter().map(|organisation| organisation.parse().unwrap()).collect(),
+            created_by: Some("maker".to_owned()),
+        }
+    }
+
+    /// A catalogue with the projects `a` and `b` of the organisation `main`, and organisations beside it.
+    pub(super) async fn of_main() -> (tempfile::TempDir, Catalog) {
+        let (folder, catalog) = with_projects(&["a", "b"]).await;
+        for slug in ["fund", "bank"] {
+            catalog.create_organisation(slug.parse().unwrap(), slug.to_owned()).await.unwrap();
         }
         (folder, catalog)
     }

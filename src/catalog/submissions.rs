@@ -248,7 +248,10 @@ impl Catalog {
             .await
             .map_err(failed())?;
         if count > most {
-            return Err(CatalogError::TooMany { what: "submissions to a programme (verification.max_connections)", limit: most });
+            return Err(CatalogError::TooMany {
+                what: "submissions to a programme (verification.max_connections)",
+                limit: most,
+            });
         }
         tx.commit().await.map_err(failed())?;
         Ok(submitted)
@@ -416,14 +419,21 @@ impl Catalog {
         rows.into_iter().map(standing).collect()
     }
 
-    /// The programmes and projects of which there are verdicts.
-    pub async fn verified_projects(&self) -> Result<Vec<(ProgrammeSlug, ProjectSlug)>, CatalogError> {
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT DISTINCT programme, project FROM submissions WHERE run IS NOT NULL")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(sql("list what was verified"))?;
-        rows.iter().map(|(programme, project)| Ok((read("programme", programme)?, read("project", project)?))).collect()
+    /// The programmes and projects of which there are verdicts that count, each with the newest run of them. Of projects that have
+    /// left the programme there are none.
+    pub async fn verified_projects(&self) -> Result<Vec<(ProgrammeSlug, ProjectSlug, RunId)>, CatalogError> {
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT submissions.programme, submissions.project, max(run)
+             FROM submissions JOIN enrolments USING (programme, project)
+             WHERE run IS NOT NULL AND withdrawn_at IS NULL GROUP BY 1, 2",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list what was verified"))?;
+        let verified = |(programme, project, run): &(String, String, String)| {
+            Ok((read("programme", programme)?, read("project", project)?, read("run", run)?))
+        };
+        rows.iter().map(verified).collect()
     }
 
     /// Marks verified submissions as paid, all of them or none.

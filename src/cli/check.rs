@@ -21,7 +21,8 @@ use crate::{
     config::{Sources, UploadConfig, environment},
     error::ErrorKind,
     ingest::{FileCheck, IngestError, check_file},
-    payments::packing::Packing,
+    payments::{packing::Packing, required::RequiredColumn},
+    programmes::checked_columns,
 };
 
 /// Bytes of rejected rows that are copied at a time.
@@ -34,6 +35,9 @@ pub(super) struct Flags {
     /// Write the rejected rows into a file, as CSV with line, column, code and message; an empty one where there are none.
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
+    /// A column that a programme asks for, such as STATUS: the file must have it, and a value in each row. May be repeated.
+    #[arg(long, value_name = "COLUMN")]
+    require: Vec<String>,
     /// How many errors to show, of the first hundred.
     #[arg(long, value_name = "NUMBER")]
     errors: Option<usize>,
@@ -50,6 +54,7 @@ impl Flags {
     async fn check(&self, json: bool) -> Result<(), Failure> {
         let sources = Sources { variables: environment(), file: self.config.clone(), ..Sources::default() };
         let limits = sources.load()?.config.upload;
+        let required = self.required()?;
         let source = Source::new(&self.file);
         if let (Source::File(path), Some(rejected)) = (&source, &self.rejected)
             && is_same(path, rejected)
@@ -60,7 +65,7 @@ impl Flags {
         let packing = packing_of(&opened.name)?;
         let scratch = tempfile::tempdir().map_err(|error| Failure::of(ErrorKind::Unavailable, &error))?;
         let progress = Progress::new(!json, &self.file.display().to_string(), opened.bytes);
-        let checked = check(opened, packing, limits, scratch.path(), progress.clone()).await;
+        let checked = check(opened, packing, (limits, required), scratch.path(), progress.clone()).await;
         progress.clear();
         let checked = checked?;
         if let Some(path) = &self.rejected {
@@ -69,6 +74,13 @@ impl Flags {
         self.say(&checked, json)?;
         // The report is on stdout, whatever it says; the failure is for who looks at the exit code.
         if checked.is_good() { Ok(()) } else { Err(Failure::new(ErrorKind::Rejected, &checked.summary())) }
+    }
+
+    /// What is asked of the file beyond what every file needs. Who asks is not known here.
+    fn required(&self) -> Result<Vec<RequiredColumn>, Failure> {
+        let columns = checked_columns(&self.require);
+        let columns = columns.map_err(|message| Failure::new(ErrorKind::Invalid, &format!("--require: {message}")))?;
+        Ok(columns.into_iter().map(|column| RequiredColumn { column, programmes: Vec::new() }).collect())
     }
 
     fn say(&self, checked: &FileCheck, json: bool) -> Result<(), Failure> {
@@ -90,7 +102,7 @@ impl Flags {
 async fn check(
     opened: Opened,
     packing: Packing,
-    limits: UploadConfig,
+    (limits, required): (UploadConfig, Vec<RequiredColumn>),
     scratch: &Path,
     progress: Progress,
 ) -> Result<FileCheck, Failure> {
@@ -98,7 +110,7 @@ async fn check(
     let (scratch, reader) = (scratch.to_owned(), Counted { reader: opened.reader, progress });
     thread::spawn(move || {
         // Who waited for it may have been stopped.
-        let _ = done.send(check_file(reader, packing, &limits, &scratch));
+        let _ = done.send(check_file(reader, packing, &limits, required, &scratch));
     });
     tokio::select! {
         checked = checked => Ok(checked.map_err(|error| Failure::of(ErrorKind::Internal, &error))??),

@@ -31,6 +31,7 @@ pub struct Config {
     pub shares: ShareConfig,
     pub connections: ConnectionConfig,
     pub verification: VerificationConfig,
+    pub programmes: ProgrammeConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -283,6 +284,17 @@ pub struct VerificationConfig {
     pub max_connections: u32,
     /// Between two looks at whether verdicts would be others now.
     pub recheck: Duration,
+}
+
+/// The limits of programmes.
+#[derive(Clone, Debug, Default)]
+pub struct ProgrammeConfig {
+    /// Of one organisation.
+    pub per_organisation: u32,
+    /// Organisations that one programme invites.
+    pub max_invited: u32,
+    /// Projects that take part in one programme.
+    pub max_projects: u32,
 }
 
 /// The audit log.

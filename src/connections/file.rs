@@ -50,7 +50,7 @@ fn read_into(
         let message = "the file is empty; it starts with a header row, as the template does".to_owned();
         return Err(refused(1, 0, code::EMPTY_FILE, message));
     };
-    let layout = Layout::read(&CONNECTIONS, &header).map_err(DecodeError::File)?;
+    let layout = Layout::read(&CONNECTIONS, &[], &header).map_err(DecodeError::File)?;
     let form = RowForm { layout, limits };
     let (mut warnings, mut blank) = (Warnings::of(&CONNECTIONS), None);
     while let Some(record) = records.next()? {

@@ -16,6 +16,7 @@ use crate::{
         dataset_name,
         decoder::{FileContext, Limits},
         packing::Packing,
+        required::RequiredColumn,
         routing::Routing,
     },
 };
@@ -38,6 +39,9 @@ pub(super) struct Manifest {
     /// Of an upload over several projects, the others. Left out where there are none, as it was before there could be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) others: Vec<Told>,
+    /// What programmes asked of its file when it came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) required: Vec<RequiredColumn>,
 }
 
 /// What an upload was told of one of its projects.
@@ -66,7 +70,11 @@ impl Told {
 impl Manifest {
     /// # Errors
     /// The request names no project.
-    pub(super) fn of(request: &UploadRequest, record: &UploadRecord) -> Result<Self, IngestError> {
+    pub(super) fn of(
+        request: &UploadRequest,
+        record: &UploadRecord,
+        required: Vec<RequiredColumn>,
+    ) -> Result<Self, IngestError> {
         let mut told = Told::of(request).into_iter();
         let Told { project, currency, default_site } = told.next().ok_or(IngestError::Stopped)?;
         Ok(Self {
@@ -78,6 +86,7 @@ impl Manifest {
             currency,
             default_site,
             others: told.collect(),
+            required,
         })
     }
 
@@ -102,6 +111,7 @@ impl Manifest {
             upload_id: self.upload.clone(),
             not_after_micros: not_after_micros(self.received_at),
             routing,
+            required: self.required.clone(),
             limits,
         }
     }
@@ -159,14 +169,17 @@ mod tests {
             currency: "KES".to_owned(),
             default_site: "Hill".to_owned(),
             others: Vec::new(),
+            required: Vec::new(),
         };
         manifest.write(&folder).unwrap();
         assert_eq!(Manifest::read(&folder).unwrap(), manifest);
-        assert!(
-            !fs::read_to_string(folder.manifest()).unwrap().contains("others"),
-            "as it was before there could be any"
-        );
         let text = fs::read_to_string(folder.manifest()).unwrap();
+        let later = ["others", "required"];
+        assert!(later.iter().all(|member| !text.contains(member)), "as it was before there could be any: {text}");
+        let asks = RequiredColumn { column: "STATUS".to_owned(), programmes: vec!["rural-light".parse().unwrap()] };
+        let asked = Manifest { required: vec![asks], ..manifest };
+        asked.write(&folder).unwrap();
+        assert_eq!(Manifest::read(&folder).unwrap(), asked);
         fs::write(folder.manifest(), text.replacen("KES", "KFS", 1)).unwrap();
         assert_eq!(Manifest::read(&folder).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -231,7 +231,8 @@ impl Ingest {
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Checked, IngestError> {
         let limits = limits(&self.config);
-        let manifest = Manifest::of(request, record)?;
+        let required = self.catalog.required_columns(&record.projects).await?;
+        let manifest = Manifest::of(request, record, required)?;
         let routing = self.routing(&request.projects).await?;
         let form = form(&self.config, manifest.packing());
         let (chunks, queue) = mpsc::channel(CHUNKS_WAITING);

@@ -34,6 +34,7 @@ use crate::{
         decoder::FileContext,
         packing::Packing,
         report::{RowError, Warning},
+        required::RequiredColumn,
     },
 };
 
@@ -60,7 +61,8 @@ pub struct FileCheck {
     has_rejected_rows: bool,
 }
 
-/// Reads a file, packed as `packing` says, to its end. `scratch` is an empty folder for what does not fit in memory; it
+/// Reads a file, packed as `packing` says, to its end; it must have the columns `required` as well as those that every file must.
+/// `scratch` is an empty folder for what does not fit in memory; it
 /// stays needed for [`FileCheck::rejected_rows`], and is the caller's to remove. Blocks.
 ///
 /// # Errors
@@ -69,6 +71,7 @@ pub fn check_file(
     input: impl Read + Send + 'static,
     packing: Packing,
     config: &UploadConfig,
+    required: Vec<RequiredColumn>,
     scratch: &Path,
 ) -> Result<FileCheck, IngestError> {
     let context = FileContext {
@@ -78,6 +81,7 @@ pub fn check_file(
         upload_id: UploadId::new(),
         not_after_micros: not_after_micros(Utc::now()),
         routing: None,
+        required,
         limits: limits(config),
     };
     let folder = Folder::at(scratch);

@@ -120,5 +120,8 @@ impl Lake {
 /// The rows that the fold over uploads leaves, out of their staged files. The caller has verified these. Blocks.
 pub fn folded_rows(live: &[LiveUpload]) -> Result<Vec<FileRows>, LakeError> {
     let rows = refold::rows_left(live)?;
-    Ok(rows.into_iter().map(|(staged, without)| FileRows::new(staged.file.path.clone(), staged.file.rows, without)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(staged, without)| FileRows::new(staged.file.path.clone(), staged.file.rows, without))
+        .collect())
 }

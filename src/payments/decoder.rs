@@ -18,6 +18,7 @@ use super::{
     packing::Packing,
     records::{Record, RecordError, Records},
     report::{RowError, Warning, code},
+    required::RequiredColumn,
     routing::Routing,
     row::RowDecoder,
     unpack::UnpackError,
@@ -68,6 +69,8 @@ pub struct FileContext {
     /// Of a file over several projects: a row whose meter goes to none of them is rejected. The site and the currency of the
     /// others are those of their projects, which is not done here.
     pub routing: Option<Arc<Routing>>,
+    /// What the file must have, with a value in each row, beyond what every file must.
+    pub required: Vec<RequiredColumn>,
     pub limits: Limits,
 }
 
@@ -151,7 +154,7 @@ impl<R: Read> Decoder<R> {
             let message = "the file is empty; it starts with a header row, as the template does".to_owned();
             return Err(refused(1, 0, code::EMPTY_FILE, message));
         };
-        let layout = Layout::read(&PAYMENTS, &header).map_err(DecodeError::File)?;
+        let layout = Layout::read(&PAYMENTS, &context.required, &header).map_err(DecodeError::File)?;
         let rows = RowDecoder::new(layout, &context);
         Ok(Self { records, rows, limits, read: 0, rejected: 0, blank: None, ended_by: None })
     }

@@ -4,6 +4,7 @@ use super::{
     file_definition::{ColumnDefinition, FileDefinition},
     records::{FieldFault, Record},
     report::{RowError, clip, code},
+    required::RequiredColumn,
 };
 
 /// Columns at most that a header is checked for; no definition has as many.
@@ -46,8 +47,12 @@ impl Layout {
         self.places[column]
     }
 
-    /// Reads the header row of a file that is to be as `file` says.
-    pub(crate) fn read(file: &'static FileDefinition, record: &Record<'_>) -> Result<Self, Vec<RowError>> {
+    /// Reads the header row of a file that is to be as `file` says, and to have the columns that are `asked` for as well.
+    pub(crate) fn read(
+        file: &'static FileDefinition,
+        asked: &[RequiredColumn],
+        record: &Record<'_>,
+    ) -> Result<Self, Vec<RowError>> {
         if let Some(error) = unreadable(file, record) {
             return Err(vec![error]);
         }
@@ -63,7 +68,7 @@ impl Layout {
             Check { file, record, places: vec![None; count], meant: vec![false; count], errors: Vec::new() };
         let columns: Vec<usize> =
             names.iter().enumerate().filter_map(|(field, name)| check.name(field, name)).collect();
-        check.missing();
+        check.missing(asked);
         if !check.errors.is_empty() {
             return Err(check.errors);
         }
@@ -183,10 +188,15 @@ impl Check<'_> {
         self.push(field, name, code::UNKNOWN_COLUMN, message);
     }
 
-    fn missing(&mut self) {
+    fn missing(&mut self, asked: &[RequiredColumn]) {
         for (index, definition) in self.file.columns.iter().enumerate() {
-            if definition.required && self.places[index].is_none() && !self.meant[index] {
-                let message = format!("the column {:?} is missing; every {} needs it", definition.name, self.file.row);
+            let needs = match asked.iter().find(|asked| asked.column == definition.name) {
+                _ if definition.required => format!("every {} needs it", self.file.row),
+                Some(asked) => asked.who(),
+                None => continue,
+            };
+            if self.places[index].is_none() && !self.meant[index] {
+                let message = format!("the column {:?} is missing; {needs}", definition.name);
                 let (line, byte) = (self.record.line, self.record.byte);
                 self.errors.push(error(line, byte, Some(definition.name), code::MISSING_COLUMN, None, message));
             }

@@ -13,6 +13,7 @@ pub mod near_meters;
 pub mod packing;
 pub(crate) mod records;
 pub mod report;
+pub mod required;
 pub mod reread;
 pub mod routing;
 mod row;

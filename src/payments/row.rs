@@ -12,6 +12,7 @@ use super::{
     header::Layout,
     records::{Record, RecordText},
     report::{RowError, code},
+    required::RequiredColumn,
     routing::Routing,
     timestamp,
     warnings::{Concern, Warnings},
@@ -31,6 +32,8 @@ pub(super) struct RowDecoder {
     pub(super) warnings: Warnings,
     not_after_micros: i64,
     routing: Option<Arc<Routing>>,
+    /// What is said of a blank value, by column, where a programme needs one.
+    asked: [Option<String>; COLUMNS.len()],
     settlements: Remembered<Settlement>,
     sources: Remembered<Option<&'static str>>,
 }
@@ -46,6 +49,7 @@ impl RowDecoder {
             warnings: Warnings::of(&PAYMENTS),
             not_after_micros: context.not_after_micros,
             routing: context.routing.clone(),
+            asked: asked(&context.required),
             settlements: Remembered::new(words::settlement),
             sources: Remembered::new(words::source),
         }
@@ -97,6 +101,8 @@ impl RowDecoder {
                 if definition.required {
                     let message = format!("{} is blank; every payment needs it", definition.name);
                     self.push_error(record, column, code::MISSING_VALUE, &message, errors);
+                } else if let Some(message) = &self.asked[column.index()] {
+                    self.push_error(record, column, code::MISSING_VALUE, message, errors);
                 }
                 continue;
             }
@@ -189,6 +195,16 @@ impl RowDecoder {
     fn push_error(&self, record: &Record<'_>, column: Column, code: &str, message: &str, errors: &mut Vec<RowError>) {
         errors.extend(self.form.error_in(record, column.index(), code, message));
     }
+}
+
+/// What is said of a blank value of each column that is asked for. One that the definition no longer has is asked for in vain.
+fn asked(required: &[RequiredColumn]) -> [Option<String>; COLUMNS.len()] {
+    let mut asked = [const { None }; COLUMNS.len()];
+    for column in Column::ALL {
+        let required = required.iter().find(|required| required.column == column.name());
+        asked[column.index()] = required.map(|required| format!("{} is blank; {}", column.name(), required.who()));
+    }
+    asked
 }
 
 /// The values of a row that are not text.

@@ -2,7 +2,9 @@
 //! to by it. Pure: payments in, verdicts out. (seed: "Verify your connections"; domain: Remote verification)
 
 pub mod rule;
+pub mod terms;
 pub mod verdict;
 
 pub use rule::{Instants, MinAmount, MonthStarts, Rule, Window};
+pub use terms::{DISCLOSES, Disclosure, checked_columns};
 pub use verdict::{Claims, ConnectionName, Facts, Outcome, Paid, Selection, Subject, Verdict, decide};

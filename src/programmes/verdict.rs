@@ -192,7 +192,12 @@ pub fn decide(rule: &Rule, facts: &Facts<'_>) -> (Outcome, String) {
         if paid.reversed > 0 {
             return (Outcome::ReversedOnly, format!("{} in the window, all reversed", payments(paid.reversed)));
         }
-        let detail = format!("{}, none that counts from {} to {}", payments(paid.payments), shown(window.from), shown(window.to));
+        let detail = format!(
+            "{}, none that counts from {} to {}",
+            payments(paid.payments),
+            shown(window.from),
+            shown(window.to)
+        );
         return (Outcome::NoPaymentInWindow, detail);
     }
     let left = paid.amount - paid.refunded;
@@ -322,8 +327,14 @@ mod tests {
     fn outcome(rule: &Rule, paid: &Paid) -> (Outcome, String) {
         let instants = Instants { from: DateTime::default(), to: DateTime::default() };
         let subject = subject("a", "1", 1, None);
-        let facts =
-            Facts { subject: &subject, currency: "KES", window: Some(instants), paid, duplicate_of: None, near_misses: &[] };
+        let facts = Facts {
+            subject: &subject,
+            currency: "KES",
+            window: Some(instants),
+            paid,
+            duplicate_of: None,
+            near_misses: &[],
+        };
         decide(rule, &facts)
     }
 
@@ -376,9 +387,15 @@ mod tests {
 
     #[test]
     fn amounts_are_written_out_exactly() {
-        for (amount, text) in [(0, "0.00"), (5, "0.0005"), (-125_000, "-12.50"), (10_010_000, "1001.00"), (-1, "-0.0001")] {
+        for (amount, text) in
+            [(0, "0.00"), (5, "0.0005"), (-125_000, "-12.50"), (10_010_000, "1001.00"), (-1, "-0.0001")]
+        {
             assert_eq!((decimal(amount).as_str(), parse_decimal(text)), (text, Some(amount)));
         }
-        assert!(["", "1", "1.5", "1.", "1.00000", "+1.00", "1.-5", "--1.00"].iter().all(|text| parse_decimal(text).is_none()));
+        assert!(
+            ["", "1", "1.5", "1.", "1.00000", "+1.00", "1.-5", "--1.00"]
+                .iter()
+                .all(|text| parse_decimal(text).is_none())
+        );
     }
 }

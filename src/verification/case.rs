@@ -118,7 +118,8 @@ impl<'a> Case<'a> {
             Some((from, to, months.as_ref().map_or(0, |months| months.month_of(from))))
         };
         let bounds = windows.iter().map(bound).collect();
-        let slots = subjects.iter().enumerate().map(|(slot, subject)| (subject.name.external_id.as_str(), slot)).collect();
+        let slots =
+            subjects.iter().enumerate().map(|(slot, subject)| (subject.name.external_id.as_str(), slot)).collect();
         Self { rule, as_of: as_of.timestamp_micros(), slots, windows, bounds, months }
     }
 
@@ -282,7 +283,8 @@ impl<'a> Case<'a> {
                     let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
                     let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
                     let Some(slot) = concerned(columns.meter_of(columns.meters[row])) else { continue };
-                    let Some((from, to, _)) = self.bounds[slot].filter(|_| kind == Kind::Counts && at < self.as_of) else {
+                    let Some((from, to, _)) = self.bounds[slot].filter(|_| kind == Kind::Counts && at < self.as_of)
+                    else {
                         continue;
                     };
                     let reference = references.is_valid(row).then(|| references.value(row).to_owned());
@@ -377,7 +379,10 @@ impl<'a> Columns<'a> {
                 .as_primitive_opt::<TimestampMicrosecondType>()
                 .ok_or(VerificationError::Columns)?
                 .values(),
-            amounts: column(batch, "amount")?.as_primitive_opt::<Decimal128Type>().ok_or(VerificationError::Columns)?.values(),
+            amounts: column(batch, "amount")?
+                .as_primitive_opt::<Decimal128Type>()
+                .ok_or(VerificationError::Columns)?
+                .values(),
             settlements,
             kinds: words.iter().map(kind).collect(),
             upload_keys,

@@ -92,7 +92,8 @@ impl VerificationError {
     pub(super) fn told(&self) -> String {
         match self.kind() {
             ErrorKind::Internal | ErrorKind::Unavailable | ErrorKind::StorageFull => {
-                "the server could not end it; begin another, and tell whoever runs the server if that fails too".to_owned()
+                "the server could not end it; begin another, and tell whoever runs the server if that fails too"
+                    .to_owned()
             }
             _ => self.to_string(),
         }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Payments that are told of one verdict at most.
-pub const MAX_PAYMENTS: usize = 1_000;
+pub(super) const MAX_PAYMENTS: usize = 1_000;
 
 const COLUMNS: [&str; 8] =
     ["payment_id", "paid_at", "amount", "currency", "status", "settlement", "reference_id", "upload_id"];
@@ -183,16 +183,17 @@ fn parts(found: Vec<Payment>, rule: &Rule, window: Option<Instants>, as_of: Date
     let Some(window) = window else { return Vec::new() };
     let (from, to) = (window.from.timestamp_micros(), window.to.timestamp_micros());
     let inside = |payment: &Payment| (from..to).contains(&payment.at);
-    let counted = found.iter().filter(|payment| inside(payment) && rule.counts(&payment.settlement) && payment.amount > 0);
+    let counted =
+        found.iter().filter(|payment| inside(payment) && rule.counts(&payment.settlement) && payment.amount > 0);
     let names: HashSet<&str> =
         counted.flat_map(|payment| [Some(payment.id.as_str()), payment.reference.as_deref()]).flatten().collect();
     let part = |payment: &Payment| -> Option<&'static str> {
         let counts = rule.counts(&payment.settlement);
         match (inside(payment), payment.amount) {
             (true, 1..) if counts => Some("counts"),
-            (true, ..0) if counts => Some("refund"),
+            (true, ..=-1) if counts => Some("refund"),
             (true, _) if payment.settlement == Settlement::Reversed.as_str() => Some("reversed"),
-            (false, ..0) if counts && payment.at >= to && payment.at < as_of.timestamp_micros() => {
+            (false, ..=-1) if counts && payment.at >= to && payment.at < as_of.timestamp_micros() => {
                 payment.reference.as_deref().is_some_and(|reference| names.contains(reference)).then_some("refund")
             }
             _ => None,

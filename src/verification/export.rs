@@ -3,7 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Date32Array, Decimal128Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array},
+    array::{
+        ArrayRef, BooleanArray, Date32Array, Decimal128Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+        UInt64Array,
+    },
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use chrono::{DateTime, NaiveDate, Utc};
@@ -77,7 +80,9 @@ fn column(verdicts: &[&Verdict], at: usize, name: &str) -> ArrayRef {
             let day = |day: NaiveDate| i32::try_from((day - NaiveDate::default()).num_days()).ok();
             Arc::new(Date32Array::from_iter(verdicts.iter().map(|verdict| verdict.subject.connected_on.and_then(day))))
         }
-        "is_connected" => Arc::new(verdicts.iter().map(|verdict| Some(verdict.subject.is_there)).collect::<BooleanArray>()),
+        "is_connected" => {
+            Arc::new(verdicts.iter().map(|verdict| Some(verdict.subject.is_there)).collect::<BooleanArray>())
+        }
         _ => {
             let text = |verdict: &&Verdict| Some(values(verdict)[at].clone()).filter(|text| !text.is_empty());
             Arc::new(StringArray::from_iter(verdicts.iter().map(text)))

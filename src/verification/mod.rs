@@ -325,9 +325,8 @@ impl Verification {
     pub async fn replay(&self, run: &VerificationRun) -> Result<Replay, VerificationError> {
         let before = self.verdicts(run).await?;
         let (projects, source) = self.rows_then(run, &before, None).await?;
-        let duplicates = before.iter().filter_map(|verdict| {
-            Some((verdict.subject.name.clone(), verdict.duplicate_of.clone()?))
-        });
+        let duplicates =
+            before.iter().filter_map(|verdict| Some((verdict.subject.name.clone(), verdict.duplicate_of.clone()?)));
         let inputs = Inputs {
             rule: run.rule.clone(),
             as_of: run.as_of,
@@ -359,7 +358,9 @@ impl Verification {
         let version = match self.lake.as_of(AsOf::Version(run.lake_version), slugs).await {
             Ok(earlier) => Some(earlier.snapshot),
             // Where files of it are lost, the uploads still have the rows.
-            Err(AsOfError::NotKept { .. } | AsOfError::NoSuchVersion { .. } | AsOfError::Lake(LakeError::Damaged(_))) => None,
+            Err(
+                AsOfError::NotKept { .. } | AsOfError::NoSuchVersion { .. } | AsOfError::Lake(LakeError::Damaged(_)),
+            ) => None,
             Err(error) => return Err(error.into()),
         };
         let source = if version.is_some() { EvidenceSource::Lake } else { EvidenceSource::Uploads };
@@ -372,7 +373,8 @@ impl Verification {
             };
             let of_project = before.iter().filter(|verdict| verdict.subject.name.project == project);
             let currency = of_project.clone().next().map(|verdict| verdict.currency.clone()).unwrap_or_default();
-            let kept = of_project.map(|verdict| (verdict.subject.name.external_id.clone(), verdict.near_misses.clone()));
+            let kept =
+                of_project.map(|verdict| (verdict.subject.name.external_id.clone(), verdict.near_misses.clone()));
             let hints = Hints::Kept(kept.filter(|(_, meters)| !meters.is_empty()).collect());
             inputs.push(ProjectInputs { project, time_zone, currency, uploads, rows, hints });
         }

@@ -13,7 +13,7 @@ use super::{Inputs, Progress, Verification, VerificationError, blocking, judge};
 use crate::{
     catalog::{Project, Reopening, Standing, VerificationRun},
     ids::{ProgrammeSlug, ProjectSlug, RunId},
-    programmes::{Claims, ConnectionName, Outcome, Window},
+    programmes::{Claims, ConnectionName, Outcome, Subject, Window},
 };
 
 /// What verdicts were last compared with: by programme and project, a mark that changes with whatever they depend on.
@@ -63,10 +63,7 @@ impl Verification {
     }
 
     async fn recheck_project(&self, programme: &ProgrammeSlug, slug: &ProjectSlug) -> Result<usize, VerificationError> {
-        // A project that has left the programme is its own business.
-        let Some(project) = self.enrolled(programme).await?.into_iter().find(|project| project.slug == *slug) else {
-            return Ok(0);
-        };
+        let Some(project) = self.catalog.project(slug).await? else { return Ok(0) };
         let mut by_run: BTreeMap<RunId, BTreeMap<String, Standing>> = BTreeMap::new();
         for (id, standing) in self.catalog.standings(programme, slug).await? {
             by_run.entry(standing.run.clone()).or_default().insert(id, standing);
@@ -101,9 +98,7 @@ impl Verification {
         all.iter().for_each(|subject| claims.add(subject));
         let of_run = |name: &ConnectionName| name.project == project.slug && standings.contains_key(&name.external_id);
         let subjects: Vec<_> = all.into_iter().filter(|subject| of_run(&subject.name)).collect();
-        let earlier = |subject: &crate::programmes::Subject| {
-            Some((subject.name.clone(), claims.earlier(subject)?.clone()))
-        };
+        let earlier = |subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
         let duplicates = subjects.iter().filter_map(earlier).collect();
         // A window that moves with as-of stays where it was; else what was paid or given back since counts too.
         let as_of = if matches!(run.rule.window, Window::BeforeAsOf { .. }) { run.as_of } else { Utc::now() };

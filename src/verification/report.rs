@@ -91,7 +91,8 @@ pub fn check_report(text: &[u8], expected: Option<&str>) -> Result<CheckedReport
     let signature = last.strip_prefix(SIGNATURE).and_then(|rest| rest.strip_prefix(' '));
     let (public_key, signature) =
         signature.and_then(|rest| rest.split_once(' ')).ok_or(ReportFault::Form("its last line is no signature"))?;
-    let bytes = |hexadecimal: &str| hex::decode(hexadecimal).map_err(|_| ReportFault::Form("its last line is no signature"));
+    let bytes =
+        |hexadecimal: &str| hex::decode(hexadecimal).map_err(|_| ReportFault::Form("its last line is no signature"));
     let (key, signature) = (bytes(public_key)?, bytes(signature)?);
     if expected.is_some_and(|expected| !expected.trim().eq_ignore_ascii_case(public_key)) {
         return Err(ReportFault::OtherKey(public_key.to_owned()));

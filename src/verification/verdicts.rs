@@ -183,7 +183,11 @@ mod tests {
 
     fn verdict() -> impl Strategy<Value = Verdict> {
         let text = || prop::option::of("[^\0]{1,12}");
-        let at = || prop::option::of((0_i64..4_000_000_000_000_000).prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap()));
+        let at = || {
+            prop::option::of(
+                (0_i64..4_000_000_000_000_000).prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap()),
+            )
+        };
         let subject = ("[^\0]{1,12}", 0_u64..9, text(), text(), text(), text(), any::<bool>()).prop_map(
             |(external_id, turn, serial_number, submitted_serial_number, site, category, is_there)| Subject {
                 name: ConnectionName { project: "hill".parse().unwrap(), external_id },

@@ -69,6 +69,7 @@ fn context(limits: Limits) -> FileContext {
         upload_id: "upl_0190b3a0c1d27e4f8a5b6c7d8e9f0a1b".parse::<UploadId>().unwrap(),
         not_after_micros: NOT_AFTER,
         routing: None,
+        required: Vec::new(),
         limits,
     }
 }
