@@ -146,7 +146,8 @@ impl Verification {
             sha256: None,
             failure: None,
         };
-        let progress = Arc::new(Progress::new(self.config.timeout));
+        let names = subjects.iter().map(|subject| subject.name.clone()).collect();
+        let progress = Arc::new(Progress::new(self.config.timeout, names));
         let place = self.place(&run.id, &progress)?;
         self.catalog.begin_run(&run, &told).await?;
         let inputs = Inputs { rule: request.rule, as_of: request.as_of, subjects, duplicates, projects };
@@ -292,6 +293,13 @@ impl Verification {
         under_way.get(id).map(|progress| progress.share())
     }
 
+    /// What a run that is under way judges, in the order of names.
+    #[must_use]
+    pub fn names(&self, id: &RunId) -> Vec<ConnectionName> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.get(id).map(|progress| progress.names.clone()).unwrap_or_default()
+    }
+
     /// Waits for runs under way, for a server that stops.
     pub async fn drain(&self) {
         self.tasks.close();
@@ -335,7 +343,7 @@ impl Verification {
             projects,
         };
         let turn = self.turns.acquire().await.map_err(|_| VerificationError::Stopped)?;
-        let (lake, progress) = (self.lake.clone(), Progress::new(self.config.timeout));
+        let (lake, progress) = (self.lake.clone(), Progress::new(self.config.timeout, Vec::new()));
         let judged = blocking(move || {
             let csv = verdicts::to_csv(&judge(&lake, &inputs, &progress)?)?;
             Ok(hex::encode(verdicts::fingerprint(&csv)))

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::VerificationError;
+use crate::programmes::ConnectionName;
 
 /// Of one run.
 #[derive(Debug)]
@@ -15,11 +16,13 @@ pub(super) struct Progress {
     done: AtomicU64,
     began: Instant,
     timeout: Duration,
+    /// What is judged, in the order of names.
+    pub(super) names: Vec<ConnectionName>,
 }
 
 impl Progress {
-    pub(super) fn new(timeout: Duration) -> Self {
-        Self { rows: AtomicU64::new(0), done: AtomicU64::new(0), began: Instant::now(), timeout }
+    pub(super) fn new(timeout: Duration, names: Vec<ConnectionName>) -> Self {
+        Self { rows: AtomicU64::new(0), done: AtomicU64::new(0), began: Instant::now(), timeout, names }
     }
 
     pub(super) fn expect(&self, rows: u64) {

@@ -105,7 +105,7 @@ impl Verification {
         let (_, projects, _) = self.pin(vec![project.clone()]).await?;
         let inputs = Inputs { rule: run.rule.clone(), as_of, subjects, duplicates, projects };
         let turn = self.turns.acquire().await.map_err(|_| VerificationError::Stopped)?;
-        let (lake, progress) = (Arc::clone(&self.lake), Progress::new(self.config.timeout));
+        let (lake, progress) = (Arc::clone(&self.lake), Progress::new(self.config.timeout, Vec::new()));
         let verdicts = blocking(move || judge(&lake, &inputs, &progress)).await?;
         drop(turn);
         Ok(verdicts.into_iter().map(|verdict| (verdict.subject.name, verdict.outcome)).collect())

@@ -1,0 +1,523 @@
+//! `/v1/programmes/{programme}/verifications`: whether what was submitted really pays.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, Problem,
+    extract::invalid_parameter,
+    fields::{Fields, wrong_fields},
+    found_programmes::ProgrammeEnroller,
+    found_verifications::{RunViewer, SubmissionReader},
+    next_cursor,
+    problem_types::{Raises, Refused},
+    programmes::take_rule,
+    submissions::take_names,
+    verification_answers::{
+        ExplainedVerdict, KeyAnswer, ReplayAnswer, RunAnswer, RunList, VerdictAnswer, VerdictList, shown, shown_run,
+    },
+};
+use crate::{
+    audit::note,
+    catalog::{FieldError, Page, Programme, Project, RunState, RunsOf, Side, VerificationRun},
+    error::ErrorKind,
+    ids::{ProgrammeSlug, ProjectSlug, RunId},
+    programmes::{ConnectionName, Outcome, Rule, Selection, Verdict},
+    verification::{RunRequest, VerificationError, to_parquet, verdicts},
+};
+
+/// Projects that one request names at most.
+const MAX_PROJECTS: usize = 10_000;
+
+/// The body that begins a verification. An empty object verifies all that was submitted by the newest rule.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the description of what `start_verification` reads")]
+struct VerificationFields {
+    /// Whole projects; with `connections`, these too.
+    #[schema(max_items = 10_000)]
+    projects: Option<Vec<ProjectSlug>>,
+    /// Single connections.
+    #[schema(max_items = 10_000)]
+    connections: Option<Vec<ConnectionName>>,
+    /// The version of the programme's terms whose rule it goes by: the newest, if nothing else is said.
+    #[schema(minimum = 1)]
+    rule_version: Option<u32>,
+    /// Another rule, to be tried out: with `dry_run`.
+    rule: Option<Rule>,
+    /// Only payments before it count; now, if nothing else is said.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    as_of: Option<DateTime<Utc>>,
+    /// Shows what would be, and settles nothing. Who takes part in a programme tries out its own connections so, also those that it
+    /// has not submitted.
+    #[schema(default = false)]
+    dry_run: Option<bool>,
+}
+
+/// Which verdicts to tell, and how.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description")]
+struct VerdictParameters {
+    /// Of this project.
+    project: Option<ProjectSlug>,
+    /// With this outcome.
+    #[param(inline)]
+    outcome: Option<Outcome>,
+    /// `csv` and `parquet` are all that match, as a file, and have no pages.
+    #[param(inline, value_type = Option<String>, example = "json")]
+    format: Option<String>,
+}
+
+/// What beginning one can come to.
+struct Beginning;
+
+impl Raises for Beginning {
+    fn codes() -> Vec<&'static str> {
+        let request = ["invalid_verification", "not_found", "nothing_to_verify", "not_submitted", "too_many_connections"];
+        [&request[..], &["too_many_verifications", "storage_full"]].concat()
+    }
+}
+
+/// What reading verdicts can come to.
+struct Reading;
+
+impl Raises for Reading {
+    fn codes() -> Vec<&'static str> {
+        vec!["not_found", "verification_not_done", "verdicts_damaged", "data_damaged"]
+    }
+}
+
+/// What judging again can come to.
+struct Replaying;
+
+impl Raises for Replaying {
+    fn codes() -> Vec<&'static str> {
+        [Reading::codes(), vec!["evidence_gone", "timeout"]].concat()
+    }
+}
+
+impl From<VerificationError> for Problem {
+    fn from(error: VerificationError) -> Self {
+        let said = |code: &'static str| Self::new(error.kind(), code, error.to_string());
+        match error {
+            VerificationError::Busy { .. } => said("too_many_verifications"),
+            VerificationError::Nothing { .. } => said("nothing_to_verify"),
+            VerificationError::TooMany { .. } => said("too_many_connections"),
+            VerificationError::NotThere(_) => said("not_submitted"),
+            VerificationError::NotDone => said("verification_not_done"),
+            VerificationError::EvidenceGone(ref gone) => {
+                said("evidence_gone").with("uploads", gone.iter().map(ToString::to_string).collect::<Vec<_>>())
+            }
+            VerificationError::TooLong { .. } => said("timeout"),
+            VerificationError::Altered => said("verdicts_damaged"),
+            VerificationError::Catalog(error) => error.into(),
+            VerificationError::Ingest(error) => error.into(),
+            error => Self::failure(error.kind(), "verification", &error),
+        }
+    }
+}
+
+/// Begin a verification
+///
+/// Of what was submitted to the programme: in the background, by one version of the lake. Its verdicts settle the submissions, unless it
+/// is a dry run. For the programme's own organisation; who takes part may try out its own connections, with `dry_run`.
+#[utoipa::path(
+    post, path = "/v1/programmes/{programme}/verifications", tag = "programmes",
+    params(("programme" = ProgrammeSlug, Path)),
+    request_body = VerificationFields,
+    responses(
+        (status = 202, description = "It has begun.", body = VerificationRun,
+            headers(("Location" = String, description = "Where to see how far it is."))),
+        Refused<(ProgrammeEnroller, NoParameters, JsonObject, Beginning)>
+    )
+)]
+pub(super) async fn start_verification(
+    found: ProgrammeEnroller,
+    State(state): State<AppState>,
+    _: NoParameters,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<VerificationRun>), Problem> {
+    let ProgrammeEnroller { programme, principal } = found;
+    let side = programme.side_of(&principal).ok_or_else(Problem::not_found)?;
+    let Wanted { projects, connections, rule_version, rule, as_of, dry_run } = read_wanted(body)?;
+    if side == Side::Invited && !dry_run {
+        let detail = "the programme's own organisation verifies; with \"dry_run\": true you see what it would find of your connections";
+        return Err(Problem::new(ErrorKind::Forbidden, "dry_run_only", detail));
+    }
+    let mut enrolled = Vec::new();
+    for enrolment in state.catalog.enrolled_projects(&programme.slug).await? {
+        if side == Side::Administrator || principal.reaches(&enrolment.organisation) {
+            enrolled.extend(state.catalog.project(&enrolment.project).await?);
+        }
+    }
+    refuse_others(&projects, &connections, &enrolled)?;
+    let (rule_version, rule) = match rule {
+        Some(rule) => (None, rule),
+        None => rule_of(&state, &programme, rule_version).await?,
+    };
+    let selection =
+        (!projects.is_empty() || !connections.is_empty()).then_some(Selection { projects, connections });
+    let request = RunRequest {
+        programme: programme.slug,
+        rule,
+        rule_version,
+        dry_run,
+        with_drafts: side == Side::Invited,
+        projects: enrolled,
+        selection,
+        as_of: as_of.unwrap_or_else(Utc::now),
+        started_by: principal.key_prefix.clone(),
+        organisation: principal.organisation.clone(),
+    };
+    let run = state.verification.start(request).await?;
+    note(|learned| {
+        learned.object = Some(run.id.to_string());
+        learned.lake_version = Some(run.lake_version);
+        learned.parameters = Some(json!({ "dry_run": run.dry_run, "rule_version": run.rule_version, "as_of": run.as_of }));
+    });
+    let location = format!("/v1/programmes/{}/verifications/{}", run.programme, run.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
+}
+
+/// What a body asks for.
+struct Wanted {
+    projects: Vec<ProjectSlug>,
+    connections: Vec<ConnectionName>,
+    rule_version: Option<u32>,
+    rule: Option<Rule>,
+    as_of: Option<DateTime<Utc>>,
+    dry_run: bool,
+}
+
+fn read_wanted(body: Map<String, Value>) -> Result<Wanted, Problem> {
+    let mut fields = Fields::of(body);
+    let projects = fields.value("projects", |value| {
+        let mut slugs: Vec<ProjectSlug> =
+            serde_json::from_value(value).map_err(|error| format!("it is a list of slugs: {error}"))?;
+        slugs.sort();
+        if slugs.len() > MAX_PROJECTS { Err(format!("it names at most {MAX_PROJECTS} projects")) } else { Ok(slugs) }
+    });
+    let connections = take_names(&mut fields, "connections");
+    let rule_version = fields.number("rule_version", 1..=u64::from(u32::MAX));
+    let rule = take_rule(&mut fields);
+    let as_of = fields.text("as_of", |text| {
+        let at = text.parse::<DateTime<Utc>>().map_err(|_| {
+            "it is an instant with its offset, such as 2026-05-01T00:00:00Z".to_owned()
+        })?;
+        if at > Utc::now() { Err("it is still to come".to_owned()) } else { Ok(at) }
+    });
+    let dry_run = fields.value("dry_run", |value| value.as_bool().ok_or_else(|| "it is true or false".to_owned()));
+    let dry_run = dry_run.unwrap_or_default();
+    if rule.is_some() && !dry_run {
+        fields.fault("rule", "another rule is tried out with \"dry_run\": true; for good it is the programme's".to_owned());
+    }
+    if rule.is_some() && rule_version.is_some() {
+        fields.fault("rule_version", "it is the rule of a version, or another one".to_owned());
+    }
+    fields.finish("invalid_verification")?;
+    Ok(Wanted {
+        projects: projects.unwrap_or_default(),
+        connections: connections.unwrap_or_default(),
+        rule_version: rule_version.and_then(|version| u32::try_from(version).ok()),
+        rule,
+        as_of,
+        dry_run,
+    })
+}
+
+/// # Errors
+/// A project that is named is none that is enrolled, or none of the caller's.
+fn refuse_others(
+    projects: &[ProjectSlug],
+    connections: &[ConnectionName],
+    enrolled: &[Project],
+) -> Result<(), Problem> {
+    let named = projects.iter().chain(connections.iter().map(|name| &name.project));
+    let is_enrolled = |slug: &ProjectSlug| enrolled.iter().any(|project| project.slug == *slug);
+    if named.into_iter().all(is_enrolled) { Ok(()) } else { Err(Problem::no_project()) }
+}
+
+async fn rule_of(
+    state: &AppState,
+    programme: &Programme,
+    version: Option<u32>,
+) -> Result<(Option<u32>, Rule), Problem> {
+    let Some(version) = version else { return Ok((Some(programme.version), programme.rule.clone())) };
+    let terms = state.catalog.programme_version(&programme.slug, version).await?;
+    let missing = || {
+        let message = format!("the programme's terms have no version {version}; the newest is {}", programme.version);
+        wrong_fields("invalid_verification", vec![FieldError { field: "rule_version".to_owned(), message }])
+    };
+    Ok((Some(version), terms.ok_or_else(missing)?.rule))
+}
+
+/// List verifications
+///
+/// The newest first: those of the programme's own organisation; for who takes part, its own dry runs, and those that settled
+/// something of its projects.
+#[utoipa::path(
+    get, path = "/v1/programmes/{programme}/verifications", tag = "programmes",
+    params(("programme" = ProgrammeSlug, Path), PageRequest<RunId>),
+    responses(
+        (status = 200, description = "A page of them.", body = RunList),
+        Refused<(SubmissionReader, Parameters)>
+    )
+)]
+pub(super) async fn list_verifications(
+    found: SubmissionReader,
+    State(state): State<AppState>,
+    mut parameters: Parameters,
+) -> Result<Json<RunList>, Problem> {
+    let request = PageRequest::<RunId>::take(&mut parameters)?;
+    parameters.finish()?;
+    let SubmissionReader { programme, side, principal } = found;
+    let of = match (side, principal.organisation.clone()) {
+        (_, None) => RunsOf::Server,
+        (Side::Administrator, Some(_)) => RunsOf::Administrator(programme.organisation),
+        (Side::Invited, Some(own)) => RunsOf::Developer(own),
+    };
+    let page = state.catalog.verification_runs(&programme.slug, &of, request.after.as_ref(), request.limit).await?;
+    let next_cursor = next_cursor(&page, |run| run.id.clone());
+    let verifications = page.items.into_iter().map(|run| shown_run(run, &principal)).collect();
+    Ok(Json(RunList { verifications, next_cursor }))
+}
+
+/// Get a verification
+///
+/// How far it is, and what it went by.
+#[utoipa::path(
+    get, path = "/v1/programmes/{programme}/verifications/{run}", tag = "programmes",
+    params(("programme" = ProgrammeSlug, Path), ("run" = RunId, Path)),
+    responses(
+        (status = 200, description = "The verification.", body = RunAnswer),
+        Refused<(RunViewer, NoParameters)>
+    )
+)]
+pub(super) async fn get_verification(
+    found: RunViewer,
+    State(state): State<AppState>,
+    _: NoParameters,
+) -> Result<Json<RunAnswer>, Problem> {
+    let whole = found.is_whole();
+    let RunViewer { principal, run, scope, .. } = found;
+    let projects = state.catalog.run_projects(&run.id).await?;
+    let projects = projects.into_iter().filter(|project| whole || scope.owns(&project.project));
+    let progress = match run.state {
+        RunState::Done => 1.0,
+        RunState::Running | RunState::Failed => state.verification.progress(&run.id).unwrap_or_default(),
+    };
+    let projects = projects.map(Into::into).collect();
+    let mut run = shown_run(run, &principal);
+    if !whole {
+        // How many there are of others, and what became of them, is theirs.
+        (run.connections, run.outcomes, run.selection) = (None, None, None);
+    }
+    Ok(Json(RunAnswer { run, progress, projects }))
+}
+
+/// Get verdicts
+///
+/// By project and id: as JSON in pages, or all that match as a file. While the verification is under way, all are `in_progress`.
+#[utoipa::path(
+    get, path = "/v1/programmes/{programme}/verifications/{run}/verdicts", tag = "programmes",
+    params(
+        ("programme" = ProgrammeSlug, Path), ("run" = RunId, Path), VerdictParameters, PageRequest<String>
+    ),
+    responses(
+        (status = 200, description = "A page of them, or all as a file.",
+            content((VerdictList = "application/json"), (String = "text/csv"), ("application/vnd.apache.parquet"))),
+        Refused<(RunViewer, Parameters, Reading)>
+    )
+)]
+pub(super) async fn list_verdicts(
+    found: RunViewer,
+    State(state): State<AppState>,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let project = parameters.take_as::<ProjectSlug>("project")?;
+    let outcome = parameters.take_as::<Outcome>("outcome")?;
+    let format = parameters.take("format")?;
+    let RunViewer { side, run, scope, .. } = found;
+    let matches = |verdict: &Verdict| {
+        project.as_ref().is_none_or(|project| verdict.subject.name.project == *project)
+            && outcome.is_none_or(|outcome| verdict.outcome == outcome)
+    };
+    let own = |slug: &ProjectSlug| scope.owns(slug);
+    let file = match format.as_deref() {
+        None | Some("json") => None,
+        Some("csv") => Some(("text/csv; charset=utf-8", "csv")),
+        Some("parquet") => Some(("application/vnd.apache.parquet", "parquet")),
+        Some(_) => {
+            let allowed = vec!["json", "csv", "parquet"];
+            return Err(invalid_parameter("format", "format is json, csv or parquet").with("allowed", allowed));
+        }
+    };
+    if let Some((media_type, ending)) = file {
+        parameters.finish()?;
+        let told = state.verification.verdicts(&run).await?;
+        let told: Vec<Verdict> =
+            told.into_iter().filter(matches).filter_map(|verdict| shown(verdict, side, own)).collect();
+        note(|learned| learned.rows = Some(told.len() as u64));
+        let write = move || if ending == "csv" { verdicts::to_csv(&told) } else { to_parquet(&told) };
+        let bytes = tokio::task::spawn_blocking(write).await.map_err(|_| Problem::unexplained())??;
+        let name = format!("attachment; filename=\"verdicts-{}.{ending}\"", run.id);
+        let headers = [(header::CONTENT_TYPE, media_type.to_owned()), (header::CONTENT_DISPOSITION, name)];
+        return Ok((headers, bytes).into_response());
+    }
+    let request = PageRequest::<String>::take(&mut parameters)?;
+    parameters.finish()?;
+    let after = request.after.as_deref().map(name_of).transpose()?;
+    let is_next = |name: &ConnectionName| after.as_ref().is_none_or(|after| name > after);
+    let limit = request.limit as usize;
+    let (items, more) = if run.state == RunState::Running {
+        let names = state.verification.names(&run.id);
+        let wanted = |name: &&ConnectionName| {
+            is_next(name)
+                && (side == Side::Administrator || own(&name.project))
+                && project.as_ref().is_none_or(|project| name.project == *project)
+                && outcome.is_none_or(|outcome| outcome == Outcome::InProgress)
+        };
+        let mut told: Vec<_> = names.iter().filter(wanted).take(limit + 1).cloned().collect();
+        let more = told.len() > limit;
+        told.truncate(limit);
+        (told.into_iter().map(|name| (name.clone(), VerdictAnswer::in_progress(name))).collect::<Vec<_>>(), more)
+    } else {
+        let told = state.verification.verdicts(&run).await?;
+        let told = told.into_iter().filter(|verdict| is_next(&verdict.subject.name)).filter(matches);
+        let mut told: Vec<_> = told.filter_map(|verdict| shown(verdict, side, own)).take(limit + 1).collect();
+        let more = told.len() > limit;
+        told.truncate(limit);
+        (told.into_iter().map(|verdict| (verdict.subject.name.clone(), verdict.into())).collect(), more)
+    };
+    note(|learned| learned.rows = Some(items.len() as u64));
+    let page = Page { items, more };
+    let next_cursor = next_cursor(&page, |(name, _)| name.to_string());
+    let verdicts = page.items.into_iter().map(|(_, verdict)| verdict).collect();
+    Ok(Json(VerdictList { verdicts, next_cursor }).into_response())
+}
+
+/// The connection that a cursor names.
+fn name_of(cursor: &str) -> Result<ConnectionName, Problem> {
+    let split = cursor.split_once('/').and_then(|(project, id)| Some((project.parse().ok()?, id)));
+    let (project, id) = split
+        .ok_or_else(|| invalid_parameter("cursor", "cursor is the next_cursor of the page before, as it was given"))?;
+    Ok(ConnectionName { project, external_id: id.to_owned() })
+}
+
+/// What the path of a verdict names.
+#[derive(Deserialize)]
+pub(super) struct VerdictPath {
+    project: String,
+    external_id: String,
+}
+
+/// Explain a verdict
+///
+/// With the payments that counted or were taken off, and the uploads that they came with.
+#[utoipa::path(
+    get, path = "/v1/programmes/{programme}/verifications/{run}/verdicts/{project}/{external_id}", tag = "programmes",
+    params(
+        ("programme" = ProgrammeSlug, Path), ("run" = RunId, Path), ("project" = ProjectSlug, Path),
+        ("external_id" = String, Path)
+    ),
+    responses(
+        (status = 200, description = "The verdict, and what it rests on.", body = ExplainedVerdict),
+        Refused<(RunViewer, NoParameters, Reading)>
+    )
+)]
+pub(super) async fn explain_verdict(
+    found: RunViewer,
+    State(state): State<AppState>,
+    Path(VerdictPath { project, external_id }): Path<VerdictPath>,
+    _: NoParameters,
+) -> Result<Json<ExplainedVerdict>, Problem> {
+    let RunViewer { side, run, scope, .. } = found;
+    let told = state.verification.verdicts(&run).await?;
+    let is_it = |verdict: &&Verdict| {
+        verdict.subject.name.project.as_str() == project && verdict.subject.name.external_id == external_id
+    };
+    let verdict = told.iter().find(is_it).cloned();
+    let verdict = verdict.and_then(|verdict| shown(verdict, side, |slug| scope.owns(slug)));
+    let verdict = verdict.ok_or_else(Problem::not_found)?;
+    note(|learned| learned.projects = vec![verdict.subject.name.project.clone()]);
+    let evidence = state.verification.evidence(&run, &verdict).await?;
+    Ok(Json(ExplainedVerdict { verdict: verdict.into(), evidence }))
+}
+
+/// Replay a verification
+///
+/// Judges everything again by what the verification went by, and compares the verdicts to the byte. Where the version of the lake is no
+/// longer kept, payments are read from the uploads that it names.
+#[utoipa::path(
+    post, path = "/v1/programmes/{programme}/verifications/{run}/replay", tag = "programmes",
+    params(("programme" = ProgrammeSlug, Path), ("run" = RunId, Path)),
+    responses(
+        (status = 200, description = "What came of it.", body = ReplayAnswer),
+        Refused<(RunViewer, NoParameters, Replaying)>
+    )
+)]
+pub(super) async fn replay_verification(
+    found: RunViewer,
+    State(state): State<AppState>,
+    _: NoParameters,
+) -> Result<Json<ReplayAnswer>, Problem> {
+    let replay = state.verification.replay(&found.run).await?;
+    note(|learned| learned.parameters = Some(json!({ "same": replay.same })));
+    Ok(Json(ReplayAnswer { same: replay.same, sha256: replay.sha256, source: replay.source }))
+}
+
+/// Get the signed report of a verification
+///
+/// One text with what it went by and all verdicts, signed: `wattlake verify-report` checks it without a server. For who may read all
+/// of it.
+#[utoipa::path(
+    get, path = "/v1/programmes/{programme}/verifications/{run}/report", tag = "programmes",
+    params(("programme" = ProgrammeSlug, Path), ("run" = RunId, Path)),
+    responses(
+        (status = 200, description = "The report.", body = String, content_type = "text/plain",
+            headers(("Content-Disposition" = String, description = "With the name of the file."))),
+        Refused<(RunViewer, NoParameters, Reading)>
+    )
+)]
+pub(super) async fn get_report(
+    found: RunViewer,
+    State(state): State<AppState>,
+    _: NoParameters,
+) -> Result<Response, Problem> {
+    if !found.is_whole() {
+        return Err(forbidden_report(&found));
+    }
+    let report = state.verification.report(&found.run).await?;
+    let name = format!("attachment; filename=\"verification-{}.txt\"", found.run.id);
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, report).into_response())
+}
+
+/// A report has all verdicts, those on others' connections among them.
+fn forbidden_report(found: &RunViewer) -> Problem {
+    let detail = "the report has verdicts on connections of others; read yours at …/verdicts, or ask who administers the programme for it";
+    Problem::new(ErrorKind::Forbidden, "report_of_others", detail).with("run", found.run.id.to_string())
+}
+
+/// Get the key that reports are signed with
+#[utoipa::path(
+    get, path = "/v1/verification-key", tag = "programmes",
+    responses((status = 200, description = "The public key.", body = KeyAnswer), Refused<(Caller, NoParameters)>)
+)]
+pub(super) async fn get_verification_key(
+    _: Caller,
+    State(state): State<AppState>,
+    _: NoParameters,
+) -> Result<Json<KeyAnswer>, Problem> {
+    let read = move || state.verification.signing_key().public();
+    let public_key = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::unexplained())??;
+    Ok(Json(KeyAnswer { algorithm: "Ed25519", public_key }))
+}
