@@ -11,10 +11,12 @@ mod connection_answers;
 mod connections;
 mod dataset_answers;
 mod declared;
+mod enrolments;
 mod etag;
 mod extract;
 mod fields;
 mod found;
+mod found_programmes;
 mod health;
 mod idempotency;
 mod keys;
@@ -29,6 +31,7 @@ mod outcome;
 mod page;
 pub mod problem;
 mod problem_types;
+mod programmes;
 mod projects;
 mod queries;
 mod receive;
@@ -128,6 +131,11 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(shares::list_project_shares, shares::create_share))
         .routes(routes!(shares::update_share, shares::revoke_share))
         .routes(routes!(shares::list_shares))
+        .routes(routes!(programmes::list_programmes, programmes::create_programme))
+        .routes(routes!(programmes::get_programme, programmes::update_programme))
+        .routes(routes!(programmes::list_programme_versions))
+        .routes(routes!(enrolments::list_enrolments, enrolments::create_enrolment))
+        .routes(routes!(enrolments::withdraw_enrolment))
         .routes(routes!(uploads::get_upload))
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))
