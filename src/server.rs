@@ -41,6 +41,7 @@ use crate::{
     query::{Engine, Metrics, ParameterLimits, QueryError},
     sql::SqlEngine,
     telemetry::Counters,
+    verification::{Verification, VerificationError},
 };
 
 /// How long to wait after a failed accept, which says that the process is short of something, such as file handles.
@@ -92,6 +93,12 @@ pub enum ServerError {
         #[source]
         source: IngestError,
     },
+    #[error("cannot settle the verifications in {}", .folder.display())]
+    Verification {
+        folder: PathBuf,
+        #[source]
+        source: VerificationError,
+    },
     #[error("cannot prepare the metrics")]
     Queries(#[source] QueryError),
     #[error("cannot listen on {address}; --listen takes another address")]
@@ -112,6 +119,7 @@ impl ServerError {
             Self::Queries(source) => source.kind(),
             Self::Lake { source, .. } => source.kind(),
             Self::Uploads { source, .. } => source.kind(),
+            Self::Verification { source, .. } => source.kind(),
             Self::FolderInUse(_) => ErrorKind::Conflict,
             Self::Folder { source, .. } => lake::io_kind(source),
             Self::Address { .. } | Self::Signal(_) => ErrorKind::Unavailable,
@@ -143,6 +151,15 @@ impl Server {
         let rows = ParameterLimits { max_rows: config.query.max_rows, ..ParameterLimits::default() };
         let metrics = Arc::new(Metrics::load(&rows).await.map_err(ServerError::Queries)?);
         let sql = Arc::new(SqlEngine::new(lake.root(), &config.data_dir, config.sql.clone()));
+        let verification = Verification::open(
+            catalog.clone(),
+            lake.clone(),
+            ingest.clone(),
+            &config.data_dir,
+            config.verification.clone(),
+        );
+        let failed = |source| ServerError::Verification { folder: config.data_dir.clone(), source };
+        let verification = Arc::new(verification.await.map_err(failed)?);
         let audit = Recorder::start(catalog.clone(), &config.audit, AUDIT_PATIENCE);
         let allowance = Arc::new(Allowance::new(&config.http));
         let refusals = Arc::new(Refusals::new(config.audit.refusal_every));
@@ -157,6 +174,7 @@ impl Server {
                 metrics,
                 engine,
                 sql,
+                verification,
                 counters,
                 audit,
                 allowance,
@@ -169,13 +187,14 @@ impl Server {
 
     /// Serves until `stop` resolves, and drains.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let AppState { config, catalog, ingest, counters, audit, .. } = self.state.clone();
+        let AppState { config, catalog, ingest, verification, counters, audit, .. } = self.state.clone();
         self.state.sql.start_ahead();
         let upkeep = tokio::spawn(upkeep(self.state.clone()));
         serve(self.listener, router(self.state), &config.http, &counters, stop).await;
         upkeep.abort();
-        if tokio::time::timeout(config.http.drain_timeout, ingest.drain()).await.is_err() {
-            tracing::warn!("some uploads did not end in time; the next start settles them");
+        let drained = async { tokio::join!(ingest.drain(), verification.drain()) };
+        if tokio::time::timeout(config.http.drain_timeout, drained).await.is_err() {
+            tracing::warn!("some uploads or verifications did not end in time; the next start settles them");
         }
         if let Err(error) = audit.flush().await {
             tracing::error!(%error, "the last entries of the audit log are lost");
@@ -216,13 +235,14 @@ async fn upkeep(state: AppState) {
             tokio::time::sleep(REMOVE_EVERY).await;
         }
     };
+    let recheck = state.verification.recheck_for_ever();
     let forget = async {
         loop {
             tokio::time::sleep(FORGET_EVERY).await;
             state.sql.queries().forget_expired();
         }
     };
-    tokio::join!(state.ingest.repair_for_ever(), remove, forget);
+    tokio::join!(state.ingest.repair_for_ever(), remove, forget, recheck);
 }
 
 /// Removes the entries of the audit log of days that are older than they are kept, and says so in the log itself.

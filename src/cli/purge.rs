@@ -19,6 +19,9 @@ pub(super) struct Flags {
     /// Deleted or rejected uploads.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<UploadId>,
+    /// Erase also what verdicts of verifications rest on, which can then no longer be shown to be right.
+    #[arg(long)]
+    with_evidence: bool,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -33,7 +36,7 @@ impl Flags {
         }
         let mut erased = Vec::new();
         for id in &self.ids {
-            let answer = purge(&client, id).await.map_err(|failure| {
+            let answer = purge(&client, id, self.with_evidence).await.map_err(|failure| {
                 failure.with_line(format!("{} of {} uploads were erased before it", erased.len(), self.ids.len()))
             })?;
             if !as_json {
@@ -45,8 +48,10 @@ impl Flags {
     }
 }
 
-async fn purge(client: &Client, id: &UploadId) -> Result<Value, Failure> {
-    let request = client.request(Method::POST, &["uploads", id.as_str(), "purge"], &[])?;
+async fn purge(client: &Client, id: &UploadId, with_evidence: bool) -> Result<Value, Failure> {
+    let parameters = [("with_evidence".to_owned(), "true".to_owned())];
+    let parameters = if with_evidence { &parameters[..] } else { &[] };
+    let request = client.request(Method::POST, &["uploads", id.as_str(), "purge"], parameters)?;
     client.read_json(client.send(request).await?).await
 }
 

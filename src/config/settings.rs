@@ -242,7 +242,7 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
     ("programmes.per_organisation", Form::Number, "100", "The most programmes of one organisation.",
         |c, t| set(&mut c.programmes.per_organisation, number(t, 0..=10_000))),
     ("programmes.max_invited", Form::Number, "1000", "The most organisations that one programme invites.",
-        |c, t| set(&mut c.programmes.max_invited, number(t, 0..=10_000))),
+        |c, t| set(&mut c.programmes.max_invited, number(t, 0..=3_000))),
     ("programmes.max_projects", Form::Number, "10000", "The most projects that take part in one programme.",
         |c, t| set(&mut c.programmes.max_projects, number(t, 1..=10_000))),
     ("audit.retention_days", Form::Number, "400", "Days for which entries of the audit log stay.",

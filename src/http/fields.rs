@@ -57,6 +57,12 @@ impl Fields {
         number
     }
 
+    /// What is no text and no number, such as a list, read by `parse`, if it is there and right.
+    pub(super) fn value<T>(&mut self, name: &'static str, parse: impl FnOnce(Value) -> Result<T, String>) -> Option<T> {
+        let value = self.take(name)?;
+        parse(value).map_err(|message| self.fault(name, message)).ok()
+    }
+
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.body.shift_remove(name).filter(|value| !value.is_null())

@@ -11,10 +11,13 @@ mod connection_answers;
 mod connections;
 mod dataset_answers;
 mod declared;
+mod enrolments;
 mod etag;
 mod extract;
 mod fields;
 mod found;
+mod found_programmes;
+mod found_verifications;
 mod health;
 mod idempotency;
 mod keys;
@@ -29,6 +32,7 @@ mod outcome;
 mod page;
 pub mod problem;
 mod problem_types;
+mod programmes;
 mod projects;
 mod queries;
 mod receive;
@@ -44,7 +48,10 @@ mod sql_problems;
 mod sql_request;
 mod sql_run;
 mod sql_schema;
+mod submissions;
 mod uploads;
+mod verification_answers;
+mod verifications;
 mod watch;
 mod withdraw;
 
@@ -82,6 +89,7 @@ use crate::{
     query::{Engine, Metrics, ParameterLimits},
     sql::SqlEngine,
     telemetry::Counters,
+    verification::Verification,
 };
 
 /// JSON bodies are a few fields; uploads set their own limit.
@@ -97,6 +105,7 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     pub engine: Arc<Engine>,
     pub sql: Arc<SqlEngine>,
+    pub verification: Arc<Verification>,
     pub counters: Arc<Counters>,
     pub audit: Recorder,
     pub allowance: Arc<Allowance>,
@@ -128,6 +137,17 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(shares::list_project_shares, shares::create_share))
         .routes(routes!(shares::update_share, shares::revoke_share))
         .routes(routes!(shares::list_shares))
+        .routes(routes!(programmes::list_programmes, programmes::create_programme))
+        .routes(routes!(programmes::get_programme, programmes::update_programme))
+        .routes(routes!(programmes::list_programme_versions))
+        .routes(routes!(enrolments::list_enrolments, enrolments::create_enrolment))
+        .routes(routes!(enrolments::withdraw_enrolment))
+        .routes(routes!(submissions::list_submissions, submissions::submit_connections))
+        .routes(routes!(submissions::get_submission))
+        .routes(routes!(submissions::pay_submissions))
+        .routes(routes!(verifications::list_verifications))
+        .routes(routes!(verifications::get_verification))
+        .routes(routes!(verifications::get_verification_key))
         .routes(routes!(uploads::get_upload))
         .routes(routes!(metrics::list_metrics))
         .routes(routes!(metrics::get_metric))
@@ -151,6 +171,15 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(connections::get_connection, connections::update_connection, connections::delete_connection))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
+    // Verdicts are made of all payments of a programme's projects: their own limit is verification.timeout_s.
+    let verdicts = OpenApiRouter::new()
+        .routes(routes!(verifications::start_verification))
+        .routes(routes!(verifications::list_verdicts))
+        .routes(routes!(verifications::explain_verdict))
+        .routes(routes!(verifications::replay_verification))
+        .routes(routes!(verifications::get_report))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+
     let saved = OpenApiRouter::new()
         .routes(routes!(saved::run_saved, saved::save_query, saved::delete_saved))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
@@ -171,7 +200,8 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::disable());
 
     let pace = body::Pace { idle: config.http.body_idle_timeout, bytes_per_s: config.http.min_body_bytes_per_s };
-    let all = openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(sql).merge(untimed);
+    let all =
+        openapi::timed(timed, config.http.request_timeout).merge(withdrawals).merge(verdicts).merge(sql).merge(untimed);
     openapi::described(all, &state.metrics)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)

@@ -50,11 +50,12 @@ are weak then. A path that is not here answers 404 `unknown_route`, and a method
 A key, and all keys of an organisation together, make so many requests a second and no more; beyond that the answer is 429 \
 `too_many_requests`, and `Retry-After` says when to come again.";
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("organisations", "Whom projects and keys belong to."),
     ("keys", "Who may do what."),
     ("projects", "What a payment belongs to."),
     ("connections", "Whom a project supplies, by name; never shared."),
+    ("programmes", "Who pays for connections which really pay, and which projects take part."),
     ("uploads", "Files of payments, and what became of them."),
     ("metrics", "Exact figures over all that a key may see."),
     ("sql", "Any SELECT over all that a key may see, each in a process of its own."),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     fields::wrong_fields,
+    found_programmes::of_programme,
     problem_types::{self, MEDIA_TYPE},
 };
 use crate::{
@@ -162,6 +163,7 @@ impl From<CatalogError> for Problem {
                 let detail = format!("{error}: organisation is one of {}", slugs.join(", "));
                 return Self::new(error.kind(), "organisation_needed", detail).with("allowed", slugs);
             }
+            CatalogError::Programme(error) => return of_programme(error),
             CatalogError::RecipientMissing(_) => {
                 let detail = "there is no organisation of this name to share with; its own keys, and whoever runs the server, know its slug";
                 return Self::new(error.kind(), "not_found", detail).with("parameter", "recipient");
@@ -174,6 +176,9 @@ impl From<CatalogError> for Problem {
             CatalogError::AdminOfOrganisation => "invalid_key",
             CatalogError::ProjectExists(_) => "project_exists",
             CatalogError::CurrencyFixed(_) => "currency_fixed",
+            CatalogError::ConnectionsMissing(_) => "connections_missing",
+            CatalogError::AlreadySubmitted(_) => "already_submitted",
+            CatalogError::NotPayable(_) => "not_payable",
             CatalogError::TooMany { .. } => "limit_reached",
             _ => "catalog",
         };

@@ -38,6 +38,7 @@ enum Member {
     One(&'static str),
     Many(&'static str),
     TextOrNull,
+    Number,
 }
 
 const fn plain(code: &'static str, status: u16, meaning: &'static str) -> ProblemType {
@@ -60,7 +61,7 @@ const SQL: &[(&str, Member)] =
 /// All of them, by status.
 #[rustfmt::skip]
 pub(super) const PROBLEMS: &[ProblemType] = {
-    use Member::{Many, One, Place, Text, TextOrNull, Texts};
+    use Member::{Many, Number, One, Place, Text, TextOrNull, Texts};
     &[
         with("invalid_parameter", 400, &[("parameter", Text), ("allowed?", Texts), ("expected?", Text)],
             "A parameter is missing, unknown, repeated or ill-typed; `parameter` names it."),
@@ -76,6 +77,8 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         with("invalid_share", 400, &[("errors", Many("FieldError"))], "Fields of the share are missing or wrong."),
         with("invalid_saved_query", 400, &[("errors?", Many("FieldError"))],
             "Fields of the saved query are missing or wrong."),
+        with("invalid_programme", 400, &[("errors", Many("FieldError"))], "Fields of the programme are missing or wrong."),
+        with("invalid_enrolment", 400, &[("errors", Many("FieldError"))], "Fields of the enrolment are missing or wrong."),
         with("invalid_connection", 400, &[("errors", Many("FieldError"))], "Fields of the connection are missing or wrong."),
         with("sql_syntax", 400, SQL, "The text is no SQL."),
         with("sql_not_allowed", 400, SQL, "The statement is SQL that is not offered: no query, or with something in it that no query may have."),
@@ -87,6 +90,8 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         plain("unauthenticated", 401, "No key, a wrong one, a revoked one, or one that expired."),
         with("forbidden", 403, &[("role", Text), ("needed", Texts)],
             "The role of the key is too small for what its holder may know of; `needed` names those that are not."),
+        plain("dry_run_only", 403, "Who takes part in a programme verifies with `dry_run` alone."),
+        with("report_of_others", 403, &[("run", Text)], "The report has verdicts on connections of others."),
         with("shared_as_aggregates", 403, &[("projects", Texts)],
             "Of these projects, months that the question reads are shared as aggregates, and it asks more of them than that."),
         with("shared_as_it_is", 403, &[("projects", Texts)],
@@ -99,7 +104,17 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         with("not_acceptable", 406, &[("allowed", Texts)], "The Accept header leaves no form that there is."),
         plain("body_timeout", 408, "The body stopped coming, or came too slowly."),
         plain("project_exists", 409, "The slug is taken."),
-        plain("slug_taken", 409, "The slug is taken by a project that the key may not see."),
+        plain("slug_taken", 409, "The slug is taken by something that the key may not see."),
+        plain("programme_exists", 409, "The slug is taken."),
+        with("programme_changed", 409, &[("newest", Number)],
+            "The terms of the programme have another version by now, which is to be read and consented to."),
+        plain("not_invited", 409, "The programme does not invite the organisation whose project it is."),
+        plain("not_enrolled", 409, "The project is not enrolled in the programme, or has left it."),
+        plain("already_submitted", 409, "Connections were submitted to the programme before; a connection is submitted once."),
+        plain("not_payable", 409, "Submissions are not verified, are open again, or are paid already."),
+        plain("verification_not_done", 409, "The verification is under way, or came to nothing."),
+        with("evidence_of_verdicts", 409, &[("runs", Texts)],
+            "Verdicts of these verifications rest on the upload; `with_evidence=true` erases it even so."),
         plain("organisation_exists", 409, "The slug is taken."),
         plain("key_ended", 409, "The key is revoked, expired or rotated already, and so cannot be rotated."),
         plain("share_revoked", 409, "The share is revoked for good, and changes no more."),
@@ -112,6 +127,7 @@ pub(super) const PROBLEMS: &[ProblemType] = {
         with("upload_status", 409, &[("uploads", Texts)], "These uploads are not in a status in which that can be done."),
         plain("limit_reached", 409, "The server holds as many of these as it can."),
         plain("result_not_kept", 410, "The query is over, and its result is kept no longer, or never was."),
+        with("evidence_gone", 410, &[("uploads", Texts)], "What the verification rests on is erased for good."),
         plain("version_not_kept", 410, "The version of the lake that `as_of` asks for is no longer kept whole."),
         plain("body_too_large", 413, "The body has too many bytes."),
         plain("file_too_large", 413, "The file, or what it unpacks to, has more bytes than `upload.max_bytes`."),
@@ -128,6 +144,13 @@ pub(super) const PROBLEMS: &[ProblemType] = {
                 ("counts", One("Counts")), ("errors", Many("RowError")), ("warnings", Many("Warning")),
             ],
             "Connections are refused for their content; none was taken."),
+        with("consent_needed", 422, &[("discloses", Many("Disclosure"))],
+            "A project is enrolled by consenting to what it then shares: `discloses`."),
+        plain("enrolment_currency", 422, "The programme's rule names least amounts, and none in the project's currency."),
+        plain("connections_missing", 422, "The project has no such connections."),
+        plain("nothing_to_verify", 422, "Nothing that was asked for was submitted, or is there."),
+        plain("not_submitted", 422, "Connections that were asked for were not submitted, or are not there."),
+        plain("too_many_to_verify", 422, "More connections than `verification.max_connections`."),
         with("organisation_needed", 422, &[("allowed", Texts)],
             "There are several organisations, and none is named; `allowed` has the first hundred."),
         plain("idempotency_key_reused", 422, "The Idempotency-Key was sent with another request."),
@@ -198,6 +221,7 @@ impl Member {
         match self {
             Self::Text => json!({"type": "string"}),
             Self::Texts => json!({"type": "array", "items": {"type": "string"}}),
+            Self::Number => json!({"type": "integer", "minimum": 1}),
             Self::Place => json!({"type": "integer", "minimum": 0}),
             Self::One(name) => of(name),
             Self::Many(name) => json!({"type": "array", "items": of(name)}),

@@ -72,6 +72,30 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
     (Method::GET, "/v1/projects/{slug}/connections/{external_id}", "connection.read", Soon),
     (Method::PATCH, "/v1/projects/{slug}/connections/{external_id}", "connection.update", First),
     (Method::DELETE, "/v1/projects/{slug}/connections/{external_id}", "connection.delete", First),
+    (Method::GET, "/v1/programmes", "programme.list", Soon),
+    (Method::POST, "/v1/programmes", "programme.create", First),
+    (Method::GET, "/v1/programmes/{programme}", "programme.read", Soon),
+    (Method::PATCH, "/v1/programmes/{programme}", "programme.update", First),
+    (Method::GET, "/v1/programmes/{programme}/versions", "programme.list_versions", Soon),
+    (Method::GET, "/v1/programmes/{programme}/enrolments", "enrolment.list", Soon),
+    (Method::POST, "/v1/programmes/{programme}/enrolments", "enrolment.create", First),
+    (Method::DELETE, "/v1/programmes/{programme}/enrolments/{project}", "enrolment.withdraw", First),
+    (Method::GET, "/v1/programmes/{programme}/submissions", "submission.list", Soon),
+    (Method::POST, "/v1/programmes/{programme}/submissions", "submission.create", First),
+    (Method::POST, "/v1/programmes/{programme}/submissions/paid", "submission.pay", First),
+    (Method::GET, "/v1/programmes/{programme}/submissions/{project}/{external_id}", "submission.read", Soon),
+    (Method::GET, "/v1/programmes/{programme}/verifications", "verification.list", Soon),
+    (Method::POST, "/v1/programmes/{programme}/verifications", "verification.start", First),
+    (Method::GET, "/v1/programmes/{programme}/verifications/{run}", "verification.read", Soon),
+    (Method::GET, "/v1/programmes/{programme}/verifications/{run}/verdicts", "verification.verdicts.read", Soon),
+    (
+        Method::GET,
+        "/v1/programmes/{programme}/verifications/{run}/verdicts/{project}/{external_id}",
+        "verification.evidence.read",
+        Soon,
+    ),
+    (Method::POST, "/v1/programmes/{programme}/verifications/{run}/replay", "verification.replay", Soon),
+    (Method::GET, "/v1/programmes/{programme}/verifications/{run}/report", "verification.report.read", Soon),
     (Method::GET, "/v1/uploads", "upload.list", Soon),
     (Method::POST, "/v1/uploads", "upload.create", Soon),
     (Method::PUT, "/v1/uploads", "upload.create", Soon),
@@ -100,7 +124,8 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
 ];
 
 /// Routes that hold nothing of any tenant.
-const NOT_RECORDED: [&str; 7] = [
+const NOT_RECORDED: [&str; 8] = [
+    "/v1/verification-key",
     "/healthz",
     "/readyz",
     "/metrics",

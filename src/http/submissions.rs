@@ -10,16 +10,14 @@ use super::{
     fields::Fields,
     found_programmes::{ProgrammeEnroller, ProgrammeManager, owns_project},
     found_verifications::{SubmissionReader, SubmissionViewer},
-    invalid_parameter,
-    next_cursor,
+    invalid_parameter, next_cursor,
     problem_types::{Raises, Refused},
-    verification_answers::{
-        PaidFor, SubmissionHistory, SubmissionList, Submitted, shown_events, shown_submission,
-    },
+    verification_answers::{PaidFor, SubmissionHistory, SubmissionList, Submitted, shown_events, shown_submission},
 };
 use crate::{
     audit::note,
-    catalog::{CatalogError, Page, ProgrammeError, Side, Submission, SubmissionFilter, SubmissionState},
+    catalog::{Page, Side, Submission, SubmissionFilter, SubmissionState},
+    error::ErrorKind,
     ids::{ProgrammeSlug, ProjectSlug},
     programmes::{ConnectionName, Outcome},
 };
@@ -114,7 +112,8 @@ pub(super) async fn submit_connections(
     let project = fields.parsed::<ProjectSlug>("project");
     fields.need("project", project.as_ref());
     let ids = fields.value("connections", |value| {
-        let ids: Vec<String> = serde_json::from_value(value).map_err(|error| format!("it is a list of ids: {error}"))?;
+        let ids: Vec<String> =
+            serde_json::from_value(value).map_err(|error| format!("it is a list of ids: {error}"))?;
         named_within(ids)
     });
     fields.finish("invalid_submission")?;
@@ -125,8 +124,8 @@ pub(super) async fn submit_connections(
     note(|learned| learned.projects = vec![project.clone()]);
     let enrolment = state.catalog.enrolment(&programme.slug, &project).await?;
     if enrolment.is_none_or(|enrolment| enrolment.withdrawn_at.is_some()) {
-        let (programme, project) = (programme.slug, project);
-        return Err(CatalogError::from(ProgrammeError::NotEnrolled { programme, project }).into());
+        let detail = "the project is not enrolled in the programme; consent to its terms at …/enrolments first";
+        return Err(Problem::new(ErrorKind::Conflict, "not_enrolled", detail));
     }
     let most = state.config.verification.max_connections;
     let (key, ids) = (&principal.key_prefix, ids.as_deref());
@@ -181,13 +180,13 @@ pub(super) async fn list_submissions(
     let request = PageRequest::<String>::take(&mut parameters)?;
     parameters.finish()?;
     if wanted == Some(SubmissionState::Draft) {
-        let project = project.ok_or_else(|| {
-            invalid_parameter("project", "drafts are listed of one project: name it with project=")
-        })?;
+        let project = project
+            .ok_or_else(|| invalid_parameter("project", "drafts are listed of one project: name it with project="))?;
         if !owns_project(&principal, &project, &state).await? {
             return Err(Problem::no_project());
         }
-        let page = state.catalog.drafts_page(&programme.slug, &project, request.after.as_deref(), request.limit).await?;
+        let page =
+            state.catalog.drafts_page(&programme.slug, &project, request.after.as_deref(), request.limit).await?;
         return Ok(listed(page, side, |draft| draft.external_id.clone()));
     }
     let after = request.after.map(|after| after.parse::<u64>()).transpose();
@@ -198,11 +197,7 @@ pub(super) async fn list_submissions(
     Ok(listed(page, side, |submission| submission.number.unwrap_or_default().to_string()))
 }
 
-fn listed(
-    page: Page<Submission>,
-    side: Side,
-    key: impl FnOnce(&Submission) -> String,
-) -> Json<SubmissionList> {
+fn listed(page: Page<Submission>, side: Side, key: impl FnOnce(&Submission) -> String) -> Json<SubmissionList> {
     note(|learned| learned.rows = Some(page.items.len() as u64));
     let next_cursor = next_cursor(&page, key);
     let submissions = page.items.into_iter().map(|submission| shown_submission(submission, side)).collect();

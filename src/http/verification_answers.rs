@@ -170,7 +170,12 @@ struct VerdictFacts {
 
 impl VerdictAnswer {
     pub(super) fn in_progress(connection: ConnectionName) -> Self {
-        Self { connection, outcome: Outcome::InProgress, detail: "the verification is under way".to_owned(), found: None }
+        Self {
+            connection,
+            outcome: Outcome::InProgress,
+            detail: "the verification is under way".to_owned(),
+            found: None,
+        }
     }
 }
 
@@ -253,10 +258,7 @@ pub(super) fn shown_submission(submission: Submission, side: Side) -> Submission
 /// What became of a submission, as a side may see it.
 pub(super) fn shown_events(events: Vec<SubmissionEvent>, side: Side) -> Vec<SubmissionEvent> {
     let own = |event: &SubmissionEvent| (event.event == "submitted") == (side == Side::Invited);
-    events
-        .into_iter()
-        .map(|event| SubmissionEvent { by: event.by.clone().filter(|_| own(&event)), ..event })
-        .collect()
+    events.into_iter().map(|event| SubmissionEvent { by: event.by.clone().filter(|_| own(&event)), ..event }).collect()
 }
 
 /// A run as the caller may see it.

@@ -81,7 +81,14 @@ struct Beginning;
 
 impl Raises for Beginning {
     fn codes() -> Vec<&'static str> {
-        let request = ["invalid_verification", "not_found", "nothing_to_verify", "not_submitted", "too_many_connections"];
+        let request = [
+            "invalid_verification",
+            "not_found",
+            "nothing_to_verify",
+            "not_submitted",
+            "too_many_to_verify",
+            "dry_run_only",
+        ];
         [&request[..], &["too_many_verifications", "storage_full"]].concat()
     }
 }
@@ -110,7 +117,7 @@ impl From<VerificationError> for Problem {
         match error {
             VerificationError::Busy { .. } => said("too_many_verifications"),
             VerificationError::Nothing { .. } => said("nothing_to_verify"),
-            VerificationError::TooMany { .. } => said("too_many_connections"),
+            VerificationError::TooMany { .. } => said("too_many_to_verify"),
             VerificationError::NotThere(_) => said("not_submitted"),
             VerificationError::NotDone => said("verification_not_done"),
             VerificationError::EvidenceGone(ref gone) => {
@@ -163,8 +170,7 @@ pub(super) async fn start_verification(
         Some(rule) => (None, rule),
         None => rule_of(&state, &programme, rule_version).await?,
     };
-    let selection =
-        (!projects.is_empty() || !connections.is_empty()).then_some(Selection { projects, connections });
+    let selection = (!projects.is_empty() || !connections.is_empty()).then_some(Selection { projects, connections });
     let request = RunRequest {
         programme: programme.slug,
         rule,
@@ -181,7 +187,8 @@ pub(super) async fn start_verification(
     note(|learned| {
         learned.object = Some(run.id.to_string());
         learned.lake_version = Some(run.lake_version);
-        learned.parameters = Some(json!({ "dry_run": run.dry_run, "rule_version": run.rule_version, "as_of": run.as_of }));
+        learned.parameters =
+            Some(json!({ "dry_run": run.dry_run, "rule_version": run.rule_version, "as_of": run.as_of }));
     });
     let location = format!("/v1/programmes/{}/verifications/{}", run.programme, run.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
@@ -209,15 +216,18 @@ fn read_wanted(body: Map<String, Value>) -> Result<Wanted, Problem> {
     let rule_version = fields.number("rule_version", 1..=u64::from(u32::MAX));
     let rule = take_rule(&mut fields);
     let as_of = fields.text("as_of", |text| {
-        let at = text.parse::<DateTime<Utc>>().map_err(|_| {
-            "it is an instant with its offset, such as 2026-05-01T00:00:00Z".to_owned()
-        })?;
+        let at = text
+            .parse::<DateTime<Utc>>()
+            .map_err(|_| "it is an instant with its offset, such as 2026-05-01T00:00:00Z".to_owned())?;
         if at > Utc::now() { Err("it is still to come".to_owned()) } else { Ok(at) }
     });
     let dry_run = fields.value("dry_run", |value| value.as_bool().ok_or_else(|| "it is true or false".to_owned()));
     let dry_run = dry_run.unwrap_or_default();
     if rule.is_some() && !dry_run {
-        fields.fault("rule", "another rule is tried out with \"dry_run\": true; for good it is the programme's".to_owned());
+        fields.fault(
+            "rule",
+            "another rule is tried out with \"dry_run\": true; for good it is the programme's".to_owned(),
+        );
     }
     if rule.is_some() && rule_version.is_some() {
         fields.fault("rule_version", "it is the rule of a version, or another one".to_owned());

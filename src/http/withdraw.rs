@@ -4,10 +4,12 @@ use std::slice;
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
+use utoipa::IntoParams;
 
 use super::{
-    AppState, JsonObject, NoParameters, OrganisationManager, Problem,
+    AppState, JsonObject, NoParameters, OrganisationManager, Parameters, Problem,
     answers::{DeletedUploads, PurgedUpload, Upload},
+    extract::Flag,
     found::{UploadEraser, UploadManager},
     problem_types::{Raises, Refused},
     requests::UploadIds,
@@ -23,6 +25,8 @@ use crate::{
 
 /// Uploads that one request deletes at most.
 pub(super) const MAX_UPLOADS: usize = 1000;
+/// Verifications that a problem names at most.
+const MAX_RUNS: u32 = 10;
 /// Ids that a problem names at most, and characters of each.
 const MAX_NAMED: usize = 100;
 
@@ -116,27 +120,67 @@ pub(super) async fn delete_uploads(
 
 /// Erase an upload for good
 ///
-/// One that is out of the lake: its file, and all that came of it. Its record stays, without any value of the file.
+/// One that is out of the lake: its file, and all that came of it. Its record stays, without any value of the file. Where verdicts of
+/// verifications rest on it, that is said first, and nothing is erased before it is asked for with `with_evidence`.
 #[utoipa::path(
     post, path = "/v1/uploads/{id}/purge", tag = "uploads",
-    params(("id" = UploadId, Path)),
+    params(("id" = UploadId, Path), PurgeParameters),
     responses(
         (status = 200, description = "What was erased.", body = PurgedUpload),
-        Refused<(UploadEraser, NoParameters, Withdrawal)>
+        Refused<(UploadEraser, Parameters, (Withdrawal, EvidenceLost))>
     )
 )]
 pub(super) async fn purge_upload(
     found: UploadEraser,
     State(state): State<AppState>,
-    _: NoParameters,
+    mut parameters: Parameters,
 ) -> Result<Json<PurgedUpload>, Problem> {
+    let with_evidence = parameters.take_as::<Flag>("with_evidence")?.is_some_and(|flag| flag.0);
+    parameters.finish()?;
     let UploadEraser { upload, scope } = found;
+    if !with_evidence {
+        refuse_evidence(&state, &upload).await?;
+    }
     // What is deleted is in no version that a query begins with, so that nothing of it comes back.
     state.engine.forget();
     let Purged { upload, lake_files, set_aside } = state.ingest.purge(&scope, &upload.id).await.map_err(of_one)?;
     note_uploads(slice::from_ref(&upload), None);
     let upload = upload_json(&upload);
     Ok(Json(PurgedUpload { upload, lake_files_removed: lake_files, files_set_aside: set_aside }))
+}
+
+/// What is erased.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description")]
+struct PurgeParameters {
+    /// Whether it is erased even where verdicts of verifications rest on it, which can then no longer be shown to be right.
+    #[param(default = false)]
+    with_evidence: Option<bool>,
+}
+
+/// That verdicts would lose what they rest on.
+struct EvidenceLost;
+
+impl Raises for EvidenceLost {
+    fn codes() -> Vec<&'static str> {
+        vec!["evidence_of_verdicts"]
+    }
+}
+
+/// # Errors
+/// Verdicts that count rest on the upload.
+async fn refuse_evidence(state: &AppState, upload: &UploadRecord) -> Result<(), Problem> {
+    let runs = state.catalog.runs_resting_on(&upload.id, MAX_RUNS).await?;
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<String> = runs.iter().map(ToString::to_string).collect();
+    let detail = format!(
+        "verdicts rest on it, and could no longer be shown to be right: of {}; with with_evidence=true it is erased even so",
+        runs.join(", ")
+    );
+    Err(Problem::new(ErrorKind::Conflict, "evidence_of_verdicts", detail).with("runs", runs))
 }
 
 /// Notes the projects of uploads, and the version with which they are as they are now.
