@@ -40,6 +40,7 @@ pub const POINTS: &[&str] = &[
     "catalog::change_connections",
     "connections::changed",
     "catalog::set_connections_shown",
+    "catalog::end_run",
     "purge::history",
     "purge::folder",
     "catalog::purge_upload",

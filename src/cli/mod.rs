@@ -19,6 +19,7 @@ mod shares;
 mod source;
 mod table;
 mod uploads;
+mod verify_report;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -107,6 +108,8 @@ enum Action {
     },
     /// Erase deleted uploads for good, as laws on personal data ask for.
     Purge(purge::Flags),
+    /// Check that the report of a verification is as it was signed, without a server.
+    VerifyReport(verify_report::Flags),
     /// Compare everything that is stored with what was written, and change nothing; exit code 1 where something is wrong.
     Fsck {
         #[command(flatten)]
@@ -205,6 +208,7 @@ impl Action {
             }
             Self::Ingest(flags) => flags.run(json).await,
             Self::Check(flags) => flags.run(json).await,
+            Self::VerifyReport(flags) => flags.run(json),
             Self::Query(flags) => flags.run(json).await,
             Self::Uploads { client, action } => action.run(&client, json).await,
             Self::Purge(flags) => flags.run(json).await,

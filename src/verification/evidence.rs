@@ -15,7 +15,7 @@ use super::{Verification, VerificationError, blocking, judge::files_of};
 use crate::{
     catalog::{UploadStatus, VerificationRun},
     ids::UploadId,
-    lake::FileRows,
+    lake::{FileRows, LakeError},
     payments::words::Settlement,
     programmes::{Instants, Rule, Verdict, verdict::decimal},
 };
@@ -84,16 +84,36 @@ impl Verification {
     /// What a verdict of a run rests on.
     pub async fn evidence(&self, run: &VerificationRun, verdict: &Verdict) -> Result<Evidence, VerificationError> {
         let uploads = self.uploads_of(run, verdict).await?;
-        let rows = self.rows_then(run, std::slice::from_ref(verdict), Some(&verdict.subject.name.project)).await;
-        let (projects, source) = match rows {
-            Ok(rows) => rows,
-            Err(VerificationError::EvidenceGone(gone)) => {
-                return Ok(Evidence { source: None, gone, uploads, payments: Vec::new(), truncated: false });
+        let read = match self.payments_of(run, verdict, EvidenceSource::Lake).await {
+            // A file that an earlier version alone has may be lost; the uploads still have its rows.
+            Err(VerificationError::Lake(LakeError::Damaged(_))) => {
+                self.payments_of(run, verdict, EvidenceSource::Uploads).await
             }
-            Err(error) => return Err(error),
+            other => other,
         };
+        match read {
+            Ok((mut payments, source)) => {
+                let truncated = payments.len() > MAX_PAYMENTS;
+                payments.truncate(MAX_PAYMENTS);
+                Ok(Evidence { source: Some(source), gone: Vec::new(), uploads, payments, truncated })
+            }
+            Err(VerificationError::EvidenceGone(gone)) => {
+                Ok(Evidence { source: None, gone, uploads, payments: Vec::new(), truncated: false })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn payments_of(
+        &self,
+        run: &VerificationRun,
+        verdict: &Verdict,
+        from: EvidenceSource,
+    ) -> Result<(Vec<EvidencePayment>, EvidenceSource), VerificationError> {
+        let of = &verdict.subject.name;
+        let (projects, source) = self.rows_then(run, std::slice::from_ref(verdict), Some(&of.project), from).await?;
         let (lake, rule, as_of) = (self.lake.clone(), run.rule.clone(), run.as_of);
-        let (meter, window) = (verdict.subject.name.external_id.clone(), verdict.window);
+        let (meter, window) = (of.external_id.clone(), verdict.window);
         let read = blocking(move || {
             let mut found = Vec::new();
             for project in &projects {
@@ -103,10 +123,7 @@ impl Verification {
             }
             Ok(parts(found, &rule, window, as_of))
         });
-        let mut payments = read.await.inspect_err(|error| self.note_damage(error))?;
-        let truncated = payments.len() > MAX_PAYMENTS;
-        payments.truncate(MAX_PAYMENTS);
-        Ok(Evidence { source: Some(source), gone: Vec::new(), uploads, payments, truncated })
+        Ok((read.await?, source))
     }
 
     /// The uploads of a verdict, as they are now.

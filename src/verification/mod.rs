@@ -33,6 +33,7 @@ pub use self::{
     evidence::{Evidence, EvidencePayment, EvidenceSource, EvidenceUpload},
     export::to_parquet,
     key::SigningKey,
+    reopen::Seen,
     report::{CheckedReport, ReportFault, check_report},
 };
 use self::{
@@ -332,14 +333,29 @@ impl Verification {
     /// [`VerificationError::EvidenceGone`] where uploads are erased that it takes.
     pub async fn replay(&self, run: &VerificationRun) -> Result<Replay, VerificationError> {
         let before = self.verdicts(run).await?;
-        let (projects, source) = self.rows_then(run, &before, None).await?;
+        match self.replay_from(run, &before, EvidenceSource::Lake).await {
+            // A file that an earlier version alone has may be lost; the uploads still have its rows.
+            Err(VerificationError::Lake(LakeError::Damaged(_))) => {
+                self.replay_from(run, &before, EvidenceSource::Uploads).await
+            }
+            other => other,
+        }
+    }
+
+    async fn replay_from(
+        &self,
+        run: &VerificationRun,
+        before: &[Verdict],
+        from: EvidenceSource,
+    ) -> Result<Replay, VerificationError> {
+        let (projects, source) = self.rows_then(run, before, None, from).await?;
         let duplicates =
             before.iter().filter_map(|verdict| Some((verdict.subject.name.clone(), verdict.duplicate_of.clone()?)));
         let inputs = Inputs {
             rule: run.rule.clone(),
             as_of: run.as_of,
             duplicates: duplicates.collect(),
-            subjects: before.into_iter().map(|verdict| verdict.subject).collect(),
+            subjects: before.iter().map(|verdict| verdict.subject.clone()).collect(),
             projects,
         };
         let turn = self.turns.acquire().await.map_err(|_| VerificationError::Stopped)?;
@@ -348,7 +364,7 @@ impl Verification {
             let csv = verdicts::to_csv(&judge(&lake, &inputs, &progress)?)?;
             Ok(hex::encode(verdicts::fingerprint(&csv)))
         });
-        let sha256 = judged.await.inspect_err(|error| self.note_damage(error))?;
+        let sha256 = judged.await?;
         drop(turn);
         Ok(Replay { same: run.sha256.as_ref() == Some(&sha256), sha256, source })
     }
@@ -359,17 +375,22 @@ impl Verification {
         run: &VerificationRun,
         before: &[Verdict],
         only: Option<&ProjectSlug>,
+        from: EvidenceSource,
     ) -> Result<(Vec<ProjectInputs>, EvidenceSource), VerificationError> {
         let mut projects = self.catalog.run_projects(&run.id).await?;
         projects.retain(|project| only.is_none_or(|only| project.project == *only));
         let slugs = projects.iter().map(|project| &project.project);
-        let version = match self.lake.as_of(AsOf::Version(run.lake_version), slugs).await {
-            Ok(earlier) => Some(earlier.snapshot),
-            // Where files of it are lost, the uploads still have the rows.
-            Err(
-                AsOfError::NotKept { .. } | AsOfError::NoSuchVersion { .. } | AsOfError::Lake(LakeError::Damaged(_)),
-            ) => None,
-            Err(error) => return Err(error.into()),
+        let version = match from {
+            EvidenceSource::Uploads => None,
+            EvidenceSource::Lake => match self.lake.as_of(AsOf::Version(run.lake_version), slugs).await {
+                Ok(earlier) => Some(earlier.snapshot),
+                Err(
+                    AsOfError::NotKept { .. }
+                    | AsOfError::NoSuchVersion { .. }
+                    | AsOfError::Lake(LakeError::Damaged(_)),
+                ) => None,
+                Err(error) => return Err(error.into()),
+            },
         };
         let source = if version.is_some() { EvidenceSource::Lake } else { EvidenceSource::Uploads };
         let mut inputs = Vec::new();

@@ -8,6 +8,7 @@ use crate::{
     binary::{Running, Site, files_below, quick_folder},
     connections,
     oracle::{Model, Operation, Payment, Payments, State, Told},
+    verification,
 };
 
 /// What an error of the system at a point comes to, for who sends an upload.
@@ -166,6 +167,7 @@ fn the_list_of_failpoints_is_that_of_the_source() {
         .map(|(point, _)| point)
         .chain(&CHECKPOINT)
         .chain(&connections::POINTS)
+        .chain(&verification::POINTS)
         .chain([&TAKEN_BACK])
         .map(|point| (*point).to_owned())
         .collect();

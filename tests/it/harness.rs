@@ -20,6 +20,7 @@ use wattlake::{
     ingest::Ingest,
     lake::Lake,
     server::Server,
+    verification::Verification,
 };
 
 /// A server in this process; it stops when it is dropped.
@@ -28,6 +29,7 @@ pub struct TestServer {
     pub catalog: Catalog,
     pub lake: Arc<Lake>,
     pub ingest: Arc<Ingest>,
+    pub verification: Arc<Verification>,
     pub folder: tempfile::TempDir,
     pub admin: NewKey,
     pub config: Config,
@@ -58,11 +60,11 @@ impl TestServer {
 
     fn serve(server: Server, folder: tempfile::TempDir, config: Config, admin: NewKey) -> Self {
         let (catalog, lake) = (server.state.catalog.clone(), server.state.lake.clone());
-        let ingest = server.state.ingest.clone();
+        let (ingest, verification) = (server.state.ingest.clone(), server.state.verification.clone());
         let address = server.address.clone();
         let (stop, told_to_stop) = oneshot::channel();
         let running = tokio::spawn(server.run_until(async { drop(told_to_stop.await) }));
-        Self { address, catalog, lake, ingest, folder, admin, config, stop: Some(stop), served: running }
+        Self { address, catalog, lake, ingest, verification, folder, admin, config, stop: Some(stop), served: running }
     }
 
     /// Stops, and starts again on the same folder, with the same key.

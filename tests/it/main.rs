@@ -49,3 +49,4 @@ mod sql;
 mod tidy;
 mod upload_records;
 mod uploads;
+mod verification;
