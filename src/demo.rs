@@ -14,14 +14,16 @@ use serde::Deserialize;
 use crate::{
     access::{Detail, MonthRange, Principal, Role, Scope},
     catalog::{
-        AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError, KeyTerms, NewKey, NewShare, OnError, Project,
-        ProjectText,
+        AuditActor, AuditEntry, AuditOutcome, Catalog, CatalogError, KeyTerms, NewEnrolment, NewKey, NewProgramme,
+        NewShare, OnError, Project, ProjectText,
     },
     config::Config,
+    connections::decode_csv,
     error::ErrorKind,
-    ids::{InvalidId, Month, OrganisationSlug},
-    ingest::{IngestError, Outcome, UploadRequest},
-    payments::definition,
+    ids::{InvalidId, Month, OrganisationSlug, ProgrammeSlug, ProjectSlug},
+    ingest::{ConnectionImport, IngestError, Outcome, UploadRequest, last_day},
+    payments::{decoder::Limits, definition},
+    programmes::Rule,
     server::{self, Server, ServerError, StopSignals},
 };
 
@@ -79,6 +81,17 @@ impl DemoError {
 #[derive(Deserialize)]
 struct DemoData {
     projects: Vec<DemoProject>,
+    programme: DemoProgramme,
+}
+
+#[derive(Deserialize)]
+struct DemoProgramme {
+    slug: ProgrammeSlug,
+    name: String,
+    organisation: OrganisationSlug,
+    organisation_name: String,
+    projects: Vec<ProjectSlug>,
+    rule: Rule,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +102,7 @@ struct DemoProject {
     currency: String,
     time_zone: String,
     country: String,
+    connections: Option<String>,
     files: Vec<DemoFile>,
 }
 
@@ -111,7 +125,9 @@ pub async fn run(config: Config) -> Result<(), DemoError> {
     let entry = AuditEntry::new(AuditActor::CommandLine, "key.create", AuditOutcome::Done);
     server.state.catalog.append_audit(&[AuditEntry { object: Some(key.prefix), ..entry }]).await?;
     let investor = share_with_investor(&server.state.catalog).await?;
-    say_what_to_try(&server.address, &secret, &investor)?;
+    let programme = data.programme.slug.clone();
+    let fund = make_programme(&server, data.programme).await?;
+    say_what_to_try(&server.address, &Keys { admin: secret, investor, fund }, &programme)?;
     server.run_until(stop.received()).await;
     Ok(())
 }
@@ -144,15 +160,32 @@ async fn load(server: &Server, demo: DemoProject) -> Result<(), DemoError> {
         DemoError::Data(errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))
     })?;
     let project = server.state.catalog.create_project(new).await?;
+    // First, so that payments show their connections from the start.
+    if let Some(path) = demo.connections {
+        connect(server, &project, &path).await?;
+    }
     for file in demo.files {
         upload(server, &project, file).await?;
     }
     Ok(())
 }
 
+/// A file of the demo.
+fn embedded(path: &str) -> Result<&'static [u8], DemoError> {
+    let found = FILES.iter().find(|(known, _)| *known == path);
+    found.map(|(_, bytes)| *bytes).ok_or_else(|| DemoError::Data(format!("{path} is not embedded")))
+}
+
+async fn connect(server: &Server, project: &Project, path: &str) -> Result<(), DemoError> {
+    let decoded = decode_csv(embedded(path)?, Limits::LARGEST, last_day());
+    let decoded = decoded.map_err(|error| DemoError::Data(format!("{path}: {error}")))?;
+    let import = ConnectionImport { project: project.clone(), decoded, on_error: OnError::RejectFile, dry_run: false };
+    let report = server.state.ingest.import_connections(import).await?;
+    if report.refused { Err(DemoError::Data(format!("{path} was not taken: {:?}", report.errors))) } else { Ok(()) }
+}
+
 async fn upload(server: &Server, project: &Project, file: DemoFile) -> Result<(), DemoError> {
-    let found = FILES.iter().find(|(path, _)| *path == file.path);
-    let (_, bytes) = found.ok_or_else(|| DemoError::Data(format!("{} is not embedded", file.path)))?;
+    let bytes = embedded(&file.path)?;
     let request = UploadRequest {
         projects: vec![project.clone()],
         scope: Scope::of(&Principal::admin("demo"), [project.owner()]),
@@ -194,9 +227,42 @@ async fn share_with_investor(catalog: &Catalog) -> Result<String, DemoError> {
     Ok(catalog.create_key(terms).await?.secret)
 }
 
-fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
+/// Makes the programme, in which projects take part with all their connections, and gives the key of its manager.
+async fn make_programme(server: &Server, demo: DemoProgramme) -> Result<String, DemoError> {
+    let catalog = &server.state.catalog;
+    catalog.create_organisation(demo.organisation.clone(), demo.organisation_name).await?;
+    let new = NewProgramme {
+        slug: demo.slug.clone(),
+        organisation: Some(demo.organisation.clone()),
+        name: demo.name,
+        required_columns: Vec::new(),
+        rule: demo.rule,
+        invited: vec![OrganisationSlug::main()],
+        created_by: None,
+    };
+    let version = catalog.create_programme(new).await?.version;
+    let most = server.state.config.verification.max_connections;
+    for project in demo.projects {
+        let (programme, enrolled_by) = (demo.slug.clone(), None);
+        catalog.enrol(NewEnrolment { programme, project: project.clone(), version, enrolled_by }).await?;
+        catalog.submit(&demo.slug, &project, None, "demo", most).await?;
+    }
+    let terms = KeyTerms { role: Role::Manager, organisation: Some(demo.organisation), ..KeyTerms::of_admin("fund") };
+    Ok(catalog.create_key(terms).await?.secret)
+}
+
+/// The keys that the demo prints.
+struct Keys {
+    admin: String,
+    investor: String,
+    fund: String,
+}
+
+fn say_what_to_try(address: &str, keys: &Keys, programme: &ProgrammeSlug) -> io::Result<()> {
     let get_as = |key: &str, path: &str| format!("curl -s -H \"Authorization: Bearer ${key}\" '{address}{path}'");
     let get = |path: &str| get_as("KEY", path);
+    let verifications = format!("/v1/programmes/{programme}/verifications");
+    let begin = format!("{} -H 'Content-Type: application/json' -d '{{}}'", get_as("FUND_KEY", &verifications));
     let tries = [
         ("Revenue per site, in each project's currency", get("/v1/metrics/revenue_per_site")),
         (
@@ -210,6 +276,18 @@ fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
         (
             "And gbamu as aggregates: sites and months of enough customers; the answer says how many are withheld",
             get_as("INVESTOR_KEY", "/v1/metrics/revenue_over_time?project=gbamu"),
+        ),
+        (
+            "A fund pays for connections that really pay: verify the 300 that were submitted to it; the answer has the run's id",
+            begin,
+        ),
+        (
+            "How that run ended, with the number of connections that came to each outcome",
+            get_as("FUND_KEY", &format!("{verifications}?limit=1")),
+        ),
+        (
+            "What was submitted and does not pay enough, with its last verdict",
+            get_as("FUND_KEY", &format!("/v1/programmes/{programme}/submissions?outcome=below_threshold&limit=3")),
         ),
         ("Which payment sources people use", get("/v1/metrics/source_mix?project=jua-nyumbani")),
         (
@@ -227,7 +305,8 @@ fn say_what_to_try(address: &str, key: &str, investor: &str) -> io::Result<()> {
     ];
     let mut out = io::stdout().lock();
     writeln!(out, "Wattlake listens on {address}, with three invented projects. Stop it with Ctrl-C.\n")?;
-    writeln!(out, "KEY={key}\nINVESTOR_KEY={investor}\n")?;
+    let Keys { admin, investor, fund } = keys;
+    writeln!(out, "KEY={admin}\nINVESTOR_KEY={investor}\nFUND_KEY={fund}\n")?;
     for (what, command) in tries {
         writeln!(out, "# {what}\n{command}\n")?;
     }

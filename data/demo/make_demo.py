@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the demo's uploads: every ELECTRICITY_PAYMENT.csv beside this file that projects.toml names.
+"""Makes the demo's files: every ELECTRICITY_PAYMENT.csv and CONNECTIONS.csv beside this file that projects.toml names.
 
     python3 data/demo/make_demo.py            write the files, print what is in them
     python3 data/demo/make_demo.py --check    write nothing; exit 1 when a file is not what this script makes
@@ -18,6 +18,9 @@ What the files hold on purpose, so that the demo shows what Wattlake does with i
     so its site is in the dataset's name; the third repeats the last rows of the second.
   * jua-nyumbani: the second file comes from another system, which writes the local time with its offset, and leaves
     STATUS empty now and then; it holds three rows twice. METER_ID is the device's serial number.
+  * connections: kitobo and jua-nyumbani have 300 together, for a programme that verifies them by the rule in projects.toml. Most are
+    those of meters that pay; others are there for each other outcome: ids that lost their zeros, devices that were submitted twice,
+    connections of which no day is known, and so on. Their sites are those of their payments.
   * everywhere: both timestamp forms, sources in several spellings, three payments in a hundred that did not settle,
     a few refunds (negative amounts), names with commas and in the spelling of their language, meter ids with leading zeros.
 """
@@ -306,6 +309,60 @@ def jua_nyumbani() -> list:
     return [upload("jua-nyumbani", "07_2026_Jua Nyumbani", first), upload("jua-nyumbani", "10_2026_Jua Nyumbani", second)]
 
 
+# ---------------------------------------------------------------- connections
+
+CONNECTIONS = ["EXTERNAL_ID", "SERIAL_NUMBER", "CUSTOMER_NAME", "CATEGORY", "PRODUCT_NAME", "MILESTONE", "SITE", "CONNECTED_ON"]
+
+
+def make_connections(project: Project, uploads: list, device: str, product: str) -> list:
+    """One for each meter that ever paid, connected the day before."""
+    paid: dict = {}
+    for row in sorted((row for item in uploads for row in item.rows), key=lambda row: row["at"]):
+        paid.setdefault(row["METER_ID"], []).append(row)
+    made = []
+    for meter, rows in sorted(paid.items()):
+        first = rows[0]
+        made.append({
+            "EXTERNAL_ID": meter, "SERIAL_NUMBER": device + meter[-9:], "CUSTOMER_NAME": first["CUSTOMER NAME"],
+            "CATEGORY": first["ACCOUNT_TYPE"].capitalize(), "PRODUCT_NAME": product, "MILESTONE": "Milestone 1", "SITE": first["LOCATION"],
+            "CONNECTED_ON": (first["at"] - timedelta(days=1)).strftime("%Y-%m-%d"), "rows": rows,
+        })
+    return made
+
+
+def only_reversed_last(connections: list) -> list:
+    """Those whose last payment did not settle because it was reversed: connected that day, nothing else counts."""
+    found = [one for one in connections if one["rows"][-1]["STATUS"] == "REVERSED"]
+    return [one for one in found if one["rows"][-1]["at"].hour < 20 and
+            (len(one["rows"]) == 1 or one["rows"][-2]["at"].date() < one["rows"][-1]["at"].date())]
+
+
+def connections(project: Project, uploads: list, total: int, device: str, product: str) -> bytes:
+    made = make_connections(project, uploads, device, product)
+    for one in only_reversed_last(made)[:3]:
+        one["CONNECTED_ON"] = one["rows"][-1]["at"].strftime("%Y-%m-%d")
+    for one in made[3:60:9]:            # long before anybody paid
+        one["CONNECTED_ON"] = "2026-01-05"
+    for one in made[5:60:14]:
+        one["CONNECTED_ON"] = ""
+    for one in made[7:60:12]:           # a spreadsheet took the zeros, or somebody typed a space
+        meter = one["EXTERNAL_ID"]
+        one["EXTERNAL_ID"] = meter.lstrip("0") if meter.startswith("0") else f"{meter[:2]} {meter[2:]}"
+    extra = total - len(made)
+    for number in range(extra):         # devices that were counted twice, and households that never paid
+        like = made[number * 2 % len(made)]
+        twice = number % 4 == 0
+        made.append(like | {
+            "EXTERNAL_ID": f"{project.prefix}-{700 + number}", "CUSTOMER_NAME": like["CUSTOMER_NAME"] if twice else "",
+            "SERIAL_NUMBER": like["SERIAL_NUMBER"] if twice else f"{device}7{number:08d}", "CONNECTED_ON": "2026-05-04",
+        })
+    text = io.StringIO(newline="")
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(CONNECTIONS)
+    out.writerows([one[name] for name in CONNECTIONS] for one in made)
+    return text.getvalue().encode()
+
+
 # ---------------------------------------------------------------- the command
 
 def print_summary(projects: dict) -> None:
@@ -327,12 +384,15 @@ def print_summary(projects: dict) -> None:
 
 def main() -> int:
     projects = {"kitobo": kitobo(), "gbamu": gbamu(), "jua-nyumbani": jua_nyumbani()}
+    files = {item.path: item.encode() for uploads in projects.values() for item in uploads}
+    files["kitobo/CONNECTIONS.csv"] = connections(KITOBO, projects["kitobo"], 130, "SM", "SM60R")
+    files["jua-nyumbani/CONNECTIONS.csv"] = connections(JUA, projects["jua-nyumbani"], 170, "SHS", "JN-40")
     wrong = []
-    for item in (item for uploads in projects.values() for item in uploads):
-        path, data = HERE / item.path, item.encode()
+    for name, data in files.items():
+        path = HERE / name
         if "--check" in sys.argv[1:]:
             if not path.is_file() or path.read_bytes() != data:
-                wrong.append(item.path)
+                wrong.append(name)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -124,6 +124,8 @@ impl Verification {
     /// [`VerificationError::TooMany`].
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<VerificationRun, VerificationError> {
         let (subjects, duplicates) = self.subjects(&request).await?;
+        // As it is kept, so that a replay goes by the same.
+        let as_of = request.as_of.trunc_subsecs(6);
         let of = subjects.iter().map(|subject| &subject.name.project).collect::<BTreeSet<_>>();
         let projects: Vec<Project> =
             request.projects.iter().filter(|project| of.contains(&project.slug)).cloned().collect();
@@ -135,7 +137,7 @@ impl Verification {
             dry_run: request.dry_run,
             rule_version: request.rule_version,
             rule: request.rule.clone(),
-            as_of: request.as_of,
+            as_of,
             lake_version,
             selection: request.selection,
             started_by: Some(request.started_by),
@@ -151,7 +153,7 @@ impl Verification {
         let progress = Arc::new(Progress::new(self.config.timeout, names));
         let place = self.place(&run.id, &progress)?;
         self.catalog.begin_run(&run, &told).await?;
-        let inputs = Inputs { rule: request.rule, as_of: request.as_of, subjects, duplicates, projects };
+        let inputs = Inputs { rule: request.rule, as_of, subjects, duplicates, projects };
         let (verification, started) = (self.clone(), run.clone());
         self.tasks.spawn(async move {
             verification.execute(started, inputs, progress).await;

@@ -153,7 +153,9 @@ fn strict() -> Value {
 async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence() {
     let world = World::with(strict()).await;
     let admin = world.server.admin();
-    admin.make_project("ndevu").await;
+    let mut project = crate::harness::project("ndevu");
+    project["organisation"] = json!("main");
+    assert_eq!(admin.post("/v1/projects", project).await.status, 201);
     world.enrol("ndevu").await;
     world
         .connect(
