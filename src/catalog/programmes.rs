@@ -50,6 +50,7 @@ pub struct Programme {
 /// How an organisation that may see a programme stands to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ProgrammeSide)]
 pub enum Side {
     /// It is the organisation's own; and whoever runs the server.
     Administrator,
