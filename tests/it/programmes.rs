@@ -2,10 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use wattlake::{
-    access::Role,
-    catalog::NewKey,
-};
+use wattlake::{access::Role, catalog::NewKey};
 
 use crate::harness::{Admin, HEADER, TestServer, Upload, counts, file, project, row, run, stdout};
 
@@ -451,4 +448,52 @@ async fn an_organisation_has_as_many_programmes_and_a_programme_as_much_as_the_s
     }
     enrol(&main, "p", "one", 1).await;
     refused(main.post("/v1/programmes/p/enrolments", consent("two", 1)).await, "programmes.max_projects");
+}
+
+#[test]
+fn the_command_line_makes_programmes_and_enrols_with_consent() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = |arguments: &[&str]| stdout(&run(folder.path(), arguments)).trim().to_owned();
+    let told_json =
+        |arguments: &[&str]| -> Value { serde_json::from_str(&done(&[arguments, &["--json"]].concat())).unwrap() };
+    let failed = |arguments: &[&str]| {
+        let output = run(folder.path(), arguments);
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for slug in ["fund", "hill"] {
+        done(&["orgs", "create", "--slug", slug, "--name", slug]);
+    }
+    let terms = ["--slug", "kitobo", "--name", "Kitobo", "--kind", "shs", "--currency", "KES", "--time-zone", "UTC"];
+    done(&[&["projects", "create", "--country", "KE", "--organisation", "hill"][..], &terms].concat());
+    std::fs::write(folder.path().join("rule.json"), rule().to_string()).unwrap();
+    let create =
+        ["programmes", "create", "--slug", "light", "--name", "Light", "--invite", "hill", "--require", "STATUS"];
+    let of_file = ["--rule", "@rule.json", "--organisation", "fund"];
+    assert_eq!(failed(&[&create[..], &["--rule", "{}"]].concat()).0, 2);
+    assert!(failed(&[&create[..], &of_file[..2]].concat()).1.contains("--organisation is one of fund, hill, main"));
+    assert_eq!(done(&[&create[..], &of_file].concat()), "light");
+    assert_eq!(told_json(&["programmes", "list"])[0]["rule"], rule());
+    let shown = done(&["programmes", "get", "light"]);
+    assert!(shown.contains("required columns: STATUS") && shown.contains("invited: hill"), "{shown}");
+
+    let enrol = ["programmes", "enrol", "light", "--project", "kitobo", "--version"];
+    let (code, told) = failed(&[&enrol[..], &["1"]].concat());
+    assert!(code != 0 && told.contains("payment: payment_id, paid_at, amount"), "{told}");
+    let inline = r#"{"window": {"kind": "before_as_of", "days": 30}}"#;
+    let second = told_json(&["programmes", "update", "light", "--rule", inline, "--require-nothing"]);
+    assert_eq!((&second["version"], &second["required_columns"]), (&json!(2), &json!([])));
+    let (_, told) = failed(&[&enrol[..], &["1", "--consent"]].concat());
+    assert!(told.contains("version 2 is the newest"), "{told}");
+    let enrolled = done(&[&enrol[..], &["2", "--consent"]].concat());
+    assert_eq!(enrolled, "kitobo takes part in light, by version 2 of its terms");
+    assert_eq!(told_json(&["programmes", "versions", "light"]).as_array().unwrap().len(), 2);
+    assert_eq!(told_json(&["programmes", "get", "light", "--version", "1"])["rule"], rule());
+    done(&["programmes", "withdraw", "light", "--project", "kitobo"]);
+    assert!(told_json(&["programmes", "enrolments", "light"])[0]["withdrawn_at"].is_string());
+    assert!(done(&["programmes", "enrolments", "light"]).contains("kitobo"));
+    let log = done(&["audit", "list", "--json"]);
+    for action in ["programme.create", "programme.update", "enrolment.create", "enrolment.withdraw"] {
+        assert!(log.contains(action), "{action}: {log}");
+    }
+    assert_eq!(failed(&["programmes", "get", "nowhere"]).0, 3);
 }
