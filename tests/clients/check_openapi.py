@@ -49,7 +49,9 @@ UPLOADS = {("post", "/v1/uploads"), ("put", "/v1/uploads")}
 # Nor does a share end while SQL runs.
 OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"409"}, "get_sql": {"409"},
                    "save_query": {"409"}, "run_saved": {"409"}, "get_result": {"409"},
-                   "import_connections": {"409"}, "update_programme": {"409"}}
+                   "import_connections": {"409"}, "update_programme": {"409"},
+                   # Of a project that takes part in a programme, and has no uploads.
+                   "update_project": {"422"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",

@@ -86,7 +86,7 @@ async fn a_programme_is_seen_by_its_own_organisation_and_the_invited_and_is_abse
     assert_eq!(seen.body["invited"], json!(["main"]), "who else is invited is not told");
     assert!(!seen.text.contains("hill"), "{}", seen.text);
     let disclosed: Vec<_> = seen.body["discloses"].as_array().unwrap().iter().map(|one| one["of"].clone()).collect();
-    assert_eq!(disclosed, ["project", "connection", "verdict", "payment"]);
+    assert_eq!(disclosed, ["project", "connection", "verdict", "payment", "upload"]);
 
     let absent = world.hill().get("/v1/programmes/nowhere").await;
     absent.assert_problem(404, "not_found");
@@ -277,6 +277,11 @@ async fn a_rule_with_least_amounts_takes_no_project_in_another_currency() {
     naira["currency"] = json!("NGN");
     assert_eq!(world.main().post("/v1/projects", naira).await.status, 201);
     enrol(&world.main(), "naira", "lekki", 1).await;
+    // Nor does one that takes part get another currency.
+    let changed = world.main().patch("/v1/projects/lekki", json!({"currency": "KES"})).await;
+    changed.assert_problem(422, "enrolment_currency");
+    assert_eq!(world.main().delete("/v1/programmes/naira/enrolments/lekki").await.status, 200);
+    assert_eq!(world.main().patch("/v1/projects/lekki", json!({"currency": "KES"})).await.status, 200);
 }
 
 /// A file without a column of the usual ones.
