@@ -2,15 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::{Sqlite, Transaction};
 use utoipa::ToSchema;
 
 use super::{
-    Catalog, CatalogError, Page, ProgrammeError, from_micros, now, programmes::programme_in, projects::json_array,
-    read, sql,
+    Catalog, CatalogError, CurrencyCode, Page, ProgrammeError, from_micros, now, programme_terms::json,
+    programmes::programme_in, projects::json_array, read, sql,
 };
 use crate::{
     ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug},
     payments::required::RequiredColumn,
+    programmes::Rule,
 };
 
 /// The consent of an organisation that one of its projects takes part in a programme, as the catalogue holds it and as it is shown.
@@ -112,11 +114,7 @@ impl Catalog {
         if version != programme.version {
             return Err(ProgrammeError::Changed { programme: slug, newest: programme.version }.into());
         }
-        let least = programme.rule.min_amount;
-        if !least.is_empty() && !least.contains_key(&currency) {
-            let named = least.into_keys().collect();
-            return Err(ProgrammeError::Currency { programme: slug, project, currency, named }.into());
-        }
+        check_currency(&slug, &programme.rule, &project, &currency)?;
         let others: u32 = sqlx::query_scalar(
             "SELECT count(*) FROM enrolments WHERE programme = ? AND project != ? AND withdrawn_at IS NULL",
         )
@@ -251,6 +249,44 @@ impl Catalog {
         }
         Ok(required)
     }
+}
+
+/// Whether anything of a project in that currency could ever be verified by the rule.
+fn check_currency(
+    programme: &ProgrammeSlug,
+    rule: &Rule,
+    project: &ProjectSlug,
+    currency: &str,
+) -> Result<(), ProgrammeError> {
+    let least = &rule.min_amount;
+    if least.is_empty() || least.contains_key(currency) {
+        return Ok(());
+    }
+    let (programme, project, currency) = (programme.clone(), project.clone(), currency.to_owned());
+    Err(ProgrammeError::Currency { programme, project, currency, named: least.keys().cloned().collect() })
+}
+
+/// The same of a currency that a project is to have, and of all the terms that were consented to for it.
+pub(super) async fn check_new_currency(
+    tx: &mut Transaction<'_, Sqlite>,
+    project: &ProjectSlug,
+    currency: CurrencyCode,
+) -> Result<(), CatalogError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT enrolments.programme, rule FROM enrolments
+         JOIN programme_versions AS terms
+           ON terms.programme = enrolments.programme AND terms.version = enrolments.version
+         WHERE project = ? AND withdrawn_at IS NULL",
+    )
+    .bind(project.as_str())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(sql("read the rules for a project"))?;
+    for (programme, rule) in rows {
+        let programme = read("enrolment's programme", &programme)?;
+        check_currency(&programme, &json("programme's rule", &rule)?, project, currency.as_str())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

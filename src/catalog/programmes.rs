@@ -50,6 +50,7 @@ pub struct Programme {
 /// How an organisation that may see a programme stands to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ProgrammeSide)]
 pub enum Side {
     /// It is the organisation's own; and whoever runs the server.
     Administrator,
@@ -153,9 +154,10 @@ impl TryFrom<Row> for Programme {
     }
 }
 
-/// A statement that reads programmes with their newest terms, from its condition on.
+/// A statement that reads programmes with their newest terms: of the organisations that take part those where a condition holds, and
+/// from its own condition on.
 macro_rules! select {
-    ($rest:literal) => {
+    ($taking_part:literal, $rest:literal) => {
         concat!(
             "SELECT slug, organisation, name, programmes.created_at, programmes.created_by,
                  version, required_columns, rule, terms.created_at AS version_created_at,
@@ -163,7 +165,9 @@ macro_rules! select {
                   FROM programme_invitations AS invited WHERE invited.programme = slug) AS invited,
                  (SELECT json_group_array(DISTINCT projects.organisation)
                   FROM enrolments JOIN projects ON projects.slug = project
-                  WHERE enrolments.programme = programmes.slug) AS taking_part
+                  WHERE enrolments.programme = programmes.slug",
+            $taking_part,
+            ") AS taking_part
              FROM programmes JOIN programme_versions AS terms ON terms.programme = slug
              WHERE version = (SELECT max(version) FROM programme_versions WHERE programme = slug) ",
             $rest
@@ -171,7 +175,7 @@ macro_rules! select {
     };
 }
 
-const SELECT_ONE: &str = select!("AND slug = ?");
+const SELECT_ONE: &str = select!("", "AND slug = ?");
 
 impl Catalog {
     /// Makes a programme, with the first version of its terms.
@@ -310,6 +314,7 @@ impl Catalog {
     ) -> Result<Page<Programme>, CatalogError> {
         // Only as much is read as can be seen; what is seen is decided by `Programme::side_of` alone.
         let rows: Vec<Row> = sqlx::query_as(select!(
+            " AND projects.organisation = ?1",
             "AND slug > ?2 AND (?1 IS NULL OR slug IN (
                  SELECT own.slug FROM programmes AS own WHERE own.organisation = ?1
                  UNION SELECT programme FROM programme_invitations WHERE organisation = ?1

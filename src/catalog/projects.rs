@@ -9,8 +9,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, from_micros, now, organisations::owner_of_new,
-    read, sql,
+    Catalog, CatalogError, CountryCode, CurrencyCode, MAX_RECORDS, Page, enrolments::check_new_currency, from_micros,
+    now, organisations::owner_of_new, read, sql,
 };
 use crate::{
     access::{ProjectOwner, Scope},
@@ -243,7 +243,8 @@ impl Catalog {
     /// lake, and of deleted uploads that can come back, are in the old one; the check and the change are one transaction.
     ///
     /// # Errors
-    /// [`CatalogError::ProjectMissing`], [`CatalogError::CurrencyFixed`].
+    /// [`CatalogError::ProjectMissing`], [`CatalogError::CurrencyFixed`]; [`super::ProgrammeError::Currency`] where it takes part in a
+    /// programme by which nothing in that currency could be verified.
     pub async fn update_project(&self, slug: &ProjectSlug, change: ProjectChange) -> Result<Project, CatalogError> {
         let failed = || sql("change a project");
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
@@ -263,6 +264,9 @@ impl Catalog {
             if uploads {
                 return Err(CatalogError::CurrencyFixed(slug.clone()));
             }
+        }
+        if let Some(currency) = change.currency.filter(|currency| *currency != project.currency) {
+            check_new_currency(&mut tx, slug, currency).await?;
         }
         project.name = change.name.unwrap_or(project.name);
         project.kind = change.kind.unwrap_or(project.kind);

@@ -8,6 +8,7 @@ mod keys;
 mod lake;
 mod orgs;
 mod output;
+mod programmes;
 mod progress;
 mod projects;
 mod purge;
@@ -92,6 +93,13 @@ enum Action {
         data: DataFlags,
         #[command(subcommand)]
         action: shares::Action,
+    },
+    /// Make and change programmes, enrol and withdraw projects, with or without a running server.
+    Programmes {
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(subcommand)]
+        action: programmes::Action,
     },
     /// Send files of payments to a server, and say what became of them.
     Ingest(ingest::Flags),
@@ -203,6 +211,12 @@ impl Action {
             Self::Shares { data, action } => {
                 let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
                 recorded(&catalog, action.doing(), action.run(&catalog, json)).await?;
+                catalog.close().await;
+                Ok(())
+            }
+            Self::Programmes { data, action } => {
+                let catalog = open_catalog(&data.settings()?, action.only_reads()).await?;
+                recorded(&catalog, action.doing(), Box::pin(action.run(&catalog, json))).await?;
                 catalog.close().await;
                 Ok(())
             }

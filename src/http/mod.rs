@@ -32,6 +32,7 @@ mod outcome;
 mod page;
 pub mod problem;
 mod problem_types;
+mod programme_answers;
 mod programmes;
 mod projects;
 mod queries;

@@ -5,9 +5,9 @@ use axum::{
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
     AppState, JsonObject, NoParameters, OrganisationManager, PageRequest, Parameters, Problem, ProjectReader,
@@ -17,6 +17,9 @@ use super::{
     keys::organisation_for,
     next_cursor,
     problem_types::{Raises, Refused},
+    programme_answers::{
+        NewProgrammeFields, ProgrammeChangeFields, ProgrammeList, ProgrammeTerms, ProgrammeVersionList, SidedProgramme,
+    },
 };
 use crate::{
     access::Principal,
@@ -26,74 +29,8 @@ use crate::{
     },
     error::ErrorKind,
     ids::{OrganisationSlug, ProgrammeSlug},
-    programmes::{DISCLOSES, Disclosure, Rule, checked_columns},
+    programmes::{Rule, checked_columns},
 };
-
-/// A programme, and how the caller stands to it.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SidedProgramme {
-    #[serde(flatten)]
-    programme: Programme,
-    side: Side,
-}
-
-/// A programme as it is read before a project is enrolled.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ProgrammeTerms {
-    #[serde(flatten)]
-    programme: Programme,
-    side: Side,
-    /// What a project that takes part shares with the organisation that administers the programme, and nothing else.
-    #[schema(value_type = Vec<Disclosure>)]
-    discloses: &'static [Disclosure],
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct ProgrammeList {
-    programmes: Vec<SidedProgramme>,
-    /// The `cursor` of the next page; null on the last.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct ProgrammeVersionList {
-    versions: Vec<ProgrammeVersion>,
-    /// The `cursor` of the next page; null on the last.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-/// The body that makes a programme.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "the description of what `create_programme` reads")]
-struct NewProgrammeFields {
-    slug: ProgrammeSlug,
-    #[schema(min_length = 1, max_length = 200)]
-    name: String,
-    /// Who administers it; an administrator's key needs it where there are several.
-    organisation: Option<OrganisationSlug>,
-    /// Of those that a file of payments may leave out.
-    #[schema(max_items = 100)]
-    required_columns: Option<Vec<String>>,
-    rule: Rule,
-    /// At most `programmes.max_invited`.
-    invited: Option<Vec<OrganisationSlug>>,
-}
-
-/// The body that changes one: each or none.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "the description of what `update_programme` reads")]
-struct ProgrammeChangeFields {
-    #[schema(min_length = 1, max_length = 200)]
-    name: Option<String>,
-    /// All of them; an empty list asks for none.
-    #[schema(max_items = 100)]
-    required_columns: Option<Vec<String>>,
-    rule: Option<Rule>,
-    /// All of them: who is left out is invited no longer.
-    invited: Option<Vec<OrganisationSlug>>,
-}
 
 /// Which terms to read.
 #[derive(IntoParams)]
@@ -342,12 +279,4 @@ pub(super) async fn update_programme(
     let programme = state.catalog.update_programme(&programme.slug, change).await?;
     note(|learned| learned.parameters = Some(terms_noted(&programme)));
     Ok(Json(ProgrammeTerms::of(programme, &principal)?))
-}
-
-impl ProgrammeTerms {
-    fn of(programme: Programme, principal: &Principal) -> Result<Self, Problem> {
-        let side = programme.side_of(principal).ok_or_else(Problem::not_found)?;
-        let programme = programme.shown_to(principal).ok_or_else(Problem::not_found)?;
-        Ok(Self { programme, side, discloses: DISCLOSES })
-    }
 }

@@ -42,7 +42,7 @@ struct Change;
 
 impl Raises for Change {
     fn codes() -> Vec<&'static str> {
-        vec!["invalid_project", "currency_fixed", "storage_full"]
+        vec!["invalid_project", "currency_fixed", "enrolment_currency", "storage_full"]
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
 pub const DISCLOSES: &[Disclosure] = &[
     Disclosure {
         of: "project",
-        fields: &["slug", "name"],
-        about: "The project that takes part, as long as it does, and whose it is.",
+        fields: &["slug", "name", "time_zone"],
+        about: "Of the project that takes part, as long as it does, and whose it is.",
     },
     Disclosure {
         of: "connection",
@@ -23,13 +23,37 @@ pub const DISCLOSES: &[Disclosure] = &[
     },
     Disclosure {
         of: "verdict",
-        fields: &["outcome", "payments", "months", "amount", "currency", "as_of"],
-        about: "Of each connection that is submitted: what it comes to by the programme's rule, and by which figures.",
+        fields: &[
+            "outcome",
+            "detail",
+            "payments",
+            "months",
+            "amount",
+            "currency",
+            "refunded",
+            "first_paid_at",
+            "last_paid_at",
+            "reversed_payments",
+            "payments_of_meter",
+            "window_from",
+            "window_to",
+            "duplicate_of",
+            "near_misses",
+            "uploads",
+        ],
+        about: "Of each connection that is submitted: what it comes to by the programme's rule, and by which figures; where no \
+                payment has its id, the ids of meters that were likely meant.",
     },
     Disclosure {
         of: "payment",
-        fields: &["payment_id", "paid_at", "amount", "currency", "status", "upload_id", "upload_sha256"],
-        about: "Of the payments that count as evidence for a verdict, and no others. No customer's name or phone, and no notes.",
+        fields: &["payment_id", "paid_at", "amount", "currency", "status", "part", "upload_id"],
+        about: "Of the payments that are evidence for a verdict, and no others. No customer's name or phone, and no notes.",
+    },
+    Disclosure {
+        of: "upload",
+        fields: &["id", "sha256", "status"],
+        about: "Of the uploads that the payments came with which were looked at, so that a verdict can be shown to be right; nothing \
+                of what else is in them.",
     },
 ];
 

@@ -30,7 +30,8 @@ MANY = 2000    # more ids than a request may name
 SLUG, EMPTY_SLUG, ABSENT_SLUG = "kitobo", "gbamu", "absent"
 # The organisation that a server begins with, and another.
 ORGANISATION, OTHER_ORGANISATION = "main", "hill"
-ABSENT = {"slug": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa", "external_id": "absent"}
+PROGRAMME = "light"
+ABSENT = {"slug": ABSENT_SLUG, "programme": ABSENT_SLUG, "project": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa", "external_id": "absent"}
 SAVED_PATH, SAVED = "/v1/queries/saved", "sites"
 JSON = {"Content_Type": "application/json"}
 BOUNDARY = "a-boundary-of-this-check"
@@ -48,7 +49,9 @@ UPLOADS = {("post", "/v1/uploads"), ("put", "/v1/uploads")}
 # Nor does a share end while SQL runs.
 OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"409"}, "get_sql": {"409"},
                    "save_query": {"409"}, "run_saved": {"409"}, "get_result": {"409"},
-                   "import_connections": {"409"}}
+                   "import_connections": {"409"}, "update_programme": {"409"},
+                   # Of a project that takes part in a programme, and has no uploads.
+                   "update_project": {"422"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
@@ -123,7 +126,8 @@ class Walk:
         thing = self.share if "/shares/" in operation.path else self.upload
         thing = self.query if operation.path.startswith("/v1/queries/{id}") else thing
         name = SAVED if operation.path.startswith(SAVED_PATH) else "revenue_per_site"
-        known = {"slug": slug, "id": thing, "name": name, "prefix": self.prefix, "external_id": "00104"} | names
+        known = {"slug": slug, "id": thing, "name": name, "prefix": self.prefix, "external_id": "00104",
+                 "programme": PROGRAMME, "project": SLUG} | names
         return operation.path.format_map({name: urllib.parse.quote(value) for name, value in known.items()})
 
     def parameters(self, operation: Operation, place: str) -> list:
@@ -222,6 +226,56 @@ def revoke_share(walk: Walk, operation: Operation) -> None:
         walk.ask("shares are revoked", operation, 200)
     walk.ask("shares are revoked", operation, 404, names=ABSENT)
     send_json(walk, Operation("patch", operation.path), 409, {})
+
+
+WINDOWS = ({"kind": "dates", "from": "2024-01-01", "to": "2024-07-01"}, {"kind": "after_connection", "days": 90},
+           {"kind": "before_as_of", "days": 90})
+
+
+def create_programme(walk: Walk, operation: Operation) -> None:
+    body = {"slug": PROGRAMME, "name": "Rural Light", "rule": {"window": WINDOWS[0], "min_amount": {"KES": "500.00"}},
+            "required_columns": ["STATUS"], "invited": [OTHER_ORGANISATION]}
+    send_json(walk, operation, 422, body)
+    body["organisation"] = ORGANISATION
+    send_json(walk, operation, 201, body)
+    send_json(walk, operation, 409, body)
+    for wrong in ({"organisation": ABSENT_SLUG}, {"slug": "new", "invited": [ABSENT_SLUG]}):
+        send_json(walk, operation, 404, body | wrong)
+    for wrong in ({"rule": {}}, {"required_columns": ["ID"]}, {"invited": [ORGANISATION]}, {"name": ""}, {"color": "red"}):
+        send_json(walk, operation, 400, body | {"slug": "new"} | wrong)
+    wrong_json(walk, operation)
+
+
+def update_programme(walk: Walk, operation: Operation) -> None:
+    for window in WINDOWS:
+        send_json(walk, operation, 200, {"rule": {"window": window, "statuses": ["settled", "pending"]}})
+    for fields in ({"name": "Rural Light 2"}, {"required_columns": []}, {}):
+        send_json(walk, operation, 200, fields)
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    send_json(walk, operation, 404, {"invited": [ABSENT_SLUG]})
+    for wrong in ({"slug": "other"}, {"rule": {"window": {"kind": "x"}}}, {"color": "red"}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def create_enrolment(walk: Walk, operation: Operation) -> None:
+    version = walk.client.ask("get", f"/v1/programmes/{PROGRAMME}").json()["version"]
+    body = {"project": SLUG, "version": version, "consent": True}
+    for status in (201, 200):
+        send_json(walk, operation, status, body)
+    send_json(walk, operation, 409, body | {"version": version + 1})
+    send_json(walk, operation, 422, body | {"consent": False})
+    send_json(walk, operation, 404, body, names=ABSENT)
+    send_json(walk, operation, 404, body | {"project": ABSENT_SLUG})
+    for wrong in ({"version": 0}, {"consent": "yes"}, {"color": "red"}):
+        send_json(walk, operation, 400, body | wrong)
+    wrong_json(walk, operation)
+
+
+def withdraw_enrolment(walk: Walk, operation: Operation) -> None:
+    for _ in range(2):
+        walk.ask("projects are withdrawn", operation, 200)
+    walk.ask("projects are withdrawn", operation, 404, names=ABSENT)
 
 
 def import_connections(walk: Walk, operation: Operation) -> None:
@@ -460,6 +514,8 @@ BY_HAND = {
     "rotate_key": rotate_key, "revoke_key": revoke_key,
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
     "create_share": create_share, "update_share": update_share, "revoke_share": revoke_share,
+    "create_programme": create_programme, "update_programme": update_programme,
+    "create_enrolment": create_enrolment, "withdraw_enrolment": withdraw_enrolment,
     "run_sql": run_sql, "cancel_query": cancel_query, "save_query": save_query, "delete_saved": delete_saved,
     "import_connections": import_connections, "update_connection": update_connection, "delete_connection": delete_connection,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
@@ -485,7 +541,7 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
         if name == "cursor":
             ids = {"/v1/uploads": "upl_" + "0" * 32, "/v1/shares": "shr_" + "0" * 32, "/v1/projects/{slug}/shares": "shr_" + "0" * 32,
                    "/v1/audit": "1716710400000000.17", "/v1/queries": "qry_" + "0" * 32, "/v1/queries/{id}/result": "0",
-                   "/v1/queries/saved/{name}/versions": "9"}
+                   "/v1/queries/saved/{name}/versions": "9", "/v1/programmes/{programme}/versions": "9"}
             values = [cursor(ids.get(operation.path, "a"))]
         if name == "as_of":
             values = [walk.client.ask("get", "/v1/metrics/revenue_per_site").json()["lake_version"]]

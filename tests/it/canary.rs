@@ -219,11 +219,12 @@ impl Notes {
     /// That the search finds what is there to be found, so that it is no search for nothing.
     fn assert_has_seen_what_is_there(&self, requests: usize) {
         let lines = SHOWN.iter().zip('0'..).filter(|((.., columns), _)| !columns.is_empty()).map(|(_, place)| place);
-        let shared = [place::ORGANISATION, place::RECORD, place::NOTE].into_iter().chain(lines);
+        let shared = [place::ORGANISATION, place::RECORD, place::NOTE, place::PROGRAMME].into_iter().chain(lines);
         for (asker, owner, place) in shared.map(|place| (RECIPIENT, GIVER, place)).chain([
             (RECIPIENT, RECIPIENT, place::ROW),
             (GIVER, GIVER, place::OTHER),
             (GIVER, RECIPIENT, place::ORGANISATION),
+            (GIVER, RECIPIENT, place::RECORD),
         ]) {
             assert!(self.seen.contains(&(asker, owner, place)), "{asker} saw nothing of {owner} in {place}");
         }

@@ -36,6 +36,7 @@ mod organisations;
 mod packed_uploads;
 mod permissions;
 mod power_cut;
+mod programmes;
 mod projects;
 mod purge;
 mod queries;

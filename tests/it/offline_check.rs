@@ -185,3 +185,22 @@ fn a_files_limits_are_the_settings_and_a_file_is_never_written_over() {
     assert_eq!(over.status.code(), Some(2));
     assert_eq!(std::fs::read(&path).unwrap().len(), 2000);
 }
+
+#[test]
+fn a_column_that_a_programme_asks_for_can_be_required() {
+    let bytes = file(&[row("A1", "5"), row("A2", "5").replace(",,SUCCESS", ",RESIDENTIAL,SUCCESS")]);
+    assert_eq!(check(&bytes, &["--json"]).status.code(), Some(0));
+    let told = report(&check(&bytes, &["--json", "--require", "ACCOUNT_TYPE", "--require", "STATUS"]));
+    assert_eq!(told["counts"]["rejected"], 1, "{told}");
+    let error = &told["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["column"], &error["code"]),
+        (&json!(2), &json!("ACCOUNT_TYPE"), &json!("missing_value"))
+    );
+    assert_eq!(error["message"], "ACCOUNT_TYPE is blank; it is asked for");
+    let told = report(&check(&bytes, &["--json", "--require", "external_id"]));
+    assert_eq!(told["errors"][0]["message"], "the column \"external_id\" is missing; it is asked for");
+    let wrong = check(&bytes, &["--require", "ACCOUNT_TIPE"]);
+    let told = String::from_utf8_lossy(&wrong.stderr);
+    assert!(wrong.status.code() == Some(2) && told.contains("did you mean \"ACCOUNT_TYPE\"?"), "{told}");
+}

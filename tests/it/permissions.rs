@@ -11,7 +11,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wattlake::{
     access::{Detail, MonthRange, Role},
-    catalog::{KeyTerms, NewKey, NewShare, SavedText},
+    catalog::{KeyTerms, NewEnrolment, NewKey, NewProgramme, NewShare, SavedText},
+    ids::{ProgrammeSlug, ProjectSlug},
 };
 
 use crate::harness::{Admin, Answer, Holder, TestServer, Upload, file, project, row};
@@ -56,6 +57,27 @@ const TABLE: &[(&str, &str)] = &[
         "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404",
     ),
     ("GET /v1/shares", "200 200 200 200 403"),
+    ("GET /v1/programmes", "200 200 200 200 403"),
+    ("POST /v1/programmes", "201/201/404 201/404/404 403 403 403"),
+    // Where a project is shared, its organisation's programme invites the caller's.
+    ("GET /v1/programmes/{programme}", "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403/404/404/403"),
+    ("PATCH /v1/programmes/{programme}", "200/200/404 200/404/404 403/404/404 403/404/404 403/404/404"),
+    (
+        "GET /v1/programmes/{programme}/versions",
+        "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403/404/404/403",
+    ),
+    (
+        "GET /v1/programmes/{programme}/enrolments",
+        "200/200/404 200/404/404/200 200/404/404/200 200/404/404/200 403/404/404/403",
+    ),
+    (
+        "POST /v1/programmes/{programme}/enrolments",
+        "201/201/404 201/404/404/201 403/404/404/403 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "DELETE /v1/programmes/{programme}/enrolments/{project}",
+        "200/200/404 200/404/404/200 403/404/404/403 403/404/404/403 403/404/404/403",
+    ),
     ("GET /v1/uploads", "200/200/404 200/404/404 200/404/404 403 200/404/404"),
     ("POST /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
     ("PUT /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
@@ -205,6 +227,9 @@ impl World {
         world.share(Whose::Expired, "own-org", Some(Utc::now())).await;
         let revoked = world.share(Whose::Revoked, "own-org", None).await;
         world.server.catalog.revoke_share(&revoked.parse().unwrap()).await.unwrap();
+        for (whose, _) in Whose::THERE {
+            world.make_programme(whose).await;
+        }
         world
     }
 
@@ -263,6 +288,32 @@ impl World {
         }
     }
 
+    /// A programme of a side's organisation, in which a project takes part.
+    async fn make_programme(&self, whose: Whose) {
+        let programme = NewProgramme {
+            slug: self.programme(whose),
+            organisation: self.side(whose).organisation.parse().ok(),
+            name: "N".to_owned(),
+            required_columns: Vec::new(),
+            rule: serde_json::from_value(rule()).unwrap(),
+            invited: whose.is_shared().then(|| "own-org".parse().unwrap()).into_iter().collect(),
+            created_by: None,
+        };
+        self.server.catalog.create_programme(programme).await.unwrap();
+        let (programme, project) = (self.programme(whose), self.enrolled(whose));
+        self.server.catalog.enrol(NewEnrolment { programme, project, version: 1, enrolled_by: None }).await.unwrap();
+    }
+
+    fn programme(&self, whose: Whose) -> ProgrammeSlug {
+        self.side(whose).organisation.replace("-org", "-programme").parse().unwrap()
+    }
+
+    /// The project that takes part in a side's programme: the caller's own, where that invites it.
+    fn enrolled(&self, whose: Whose) -> ProjectSlug {
+        let whose = if whose.is_shared() { Whose::Own } else { whose };
+        self.side(whose).project.parse().unwrap()
+    }
+
     /// A connection of its own for each request, because requests delete connections.
     async fn connection(&self, whose: Whose) -> String {
         let id = format!("meter-{:06}", self.number());
@@ -295,7 +346,9 @@ impl World {
             self.save_query(whose).await;
         }
         let path = path.replace("{name}", if of_saved { SAVED } else { "revenue_per_site" });
+        let (programme, enrolled) = (self.programme(whose), self.enrolled(whose));
         let path = path.replace("{external_id}", &connection);
+        let path = path.replace("{programme}", programme.as_str()).replace("{project}", enrolled.as_str());
         let query = match route.line.as_str() {
             "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
             "POST /v1/uploads" | "PUT /v1/uploads" => format!("?project={}&dataset_name=d", side.project),
@@ -311,6 +364,16 @@ impl World {
         let request = holder.request(route.method.clone(), &format!("{path}{query}")).header("x-request-id", "matrix");
         let number = self.number();
         let request = match route.line.as_str() {
+            "POST /v1/programmes" => {
+                let slug = format!("r{number}");
+                request.json(&json!({"slug": slug, "name": "N", "rule": rule(), "organisation": side.organisation}))
+            }
+            "PATCH /v1/programmes/{programme}" => request.json(&json!({"name": "New"})),
+            "POST /v1/programmes/{programme}/enrolments" => {
+                // So that there is something to do.
+                let _ = self.server.catalog.withdraw_enrolment(&programme, &enrolled).await;
+                request.json(&json!({"project": enrolled, "version": 1, "consent": true}))
+            }
             "POST /v1/organisations" => request.json(&json!({"slug": format!("o{number}"), "name": "N"})),
             "POST /v1/projects/{slug}/connections" => {
                 request.header("content-type", "text/csv").body(format!("EXTERNAL_ID\nmeter-n{number}\n"))
@@ -337,9 +400,14 @@ impl World {
             }
             _ => request,
         };
-        let names = vec![side.organisation.clone(), side.project.clone(), id, prefix, connection];
+        let names =
+            vec![side.organisation.clone(), side.project.clone(), id, prefix, connection, programme.to_string()];
         (Answer::of(request.send().await.unwrap()).await, names)
     }
+}
+
+fn rule() -> Value {
+    json!({"window": {"kind": "before_as_of", "days": 90}})
 }
 
 /// The name of what every organisation has saved.
@@ -540,6 +608,8 @@ async fn lists_hold_ones_own_and_nothing_foreign() {
         (Role::Viewer, "/v1/projects", "shr-project"),
         (Role::Viewer, "/v1/shares", "shr-project"),
         (Role::Manager, "/v1/shares", "shr-project"),
+        (Role::Viewer, "/v1/programmes", "own-programme"),
+        (Role::Manager, "/v1/programmes", "shr-programme"),
         (Role::Viewer, "/v1/metrics/revenue_per_site", "own-project"),
         (Role::Viewer, "/v1/metrics/completeness", "own-project"),
         (Role::Manager, "/v1/audit", "own-project"),

@@ -75,7 +75,11 @@ fn context(limits: Limits) -> FileContext {
 }
 
 fn decode_from(input: impl Read, limits: Limits) -> Result<Decoded, DecodeError> {
-    let mut decoder = Decoder::new(input, context(limits))?;
+    decode_as(input, context(limits))
+}
+
+fn decode_as(input: impl Read, context: FileContext) -> Result<Decoded, DecodeError> {
+    let mut decoder = Decoder::new(input, context)?;
     let (mut batches, mut lines, mut bytes, mut rejected) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     while let Some(batch) = decoder.next_batch()? {
         assert_eq!(batch.payments.num_rows(), batch.lines.len());

@@ -1,7 +1,7 @@
 //! Single rows: each defect with its code, and what is kept as it is.
 
 use super::*;
-use crate::payments::report::code;
+use crate::payments::{report::code, required::RequiredColumn};
 
 #[test]
 fn a_blank_value_in_a_required_column_is_refused() {
@@ -195,4 +195,46 @@ fn a_padded_name_and_a_formula_are_kept_with_a_warning() {
 fn a_rejected_row_gives_no_warning() {
     let row = "nonsense,TX1,00123,,C1,=Rosa,,Barter,,5,,MAYBE,,";
     assert!(decode(file(&[row])).summary.warnings.is_empty());
+}
+
+/// Decodes a file of which a programme asks for these columns.
+fn decode_asked(file: impl AsRef<[u8]>, columns: &[&str]) -> Result<Decoded, DecodeError> {
+    let asked = |column: &&str| RequiredColumn {
+        column: (*column).to_owned(),
+        programmes: vec!["rural-light".parse().unwrap()],
+    };
+    let required = columns.iter().map(asked).collect();
+    decode_as(file.as_ref(), FileContext { required, ..context(Limits::default()) })
+}
+
+#[test]
+fn a_blank_value_in_a_column_that_a_programme_asks_for_is_refused_and_says_who_asks() {
+    let text = file(&[&with("STATUS", "SUCCESS"), &with("STATUS", " "), &with("NOTES", "")]);
+    let decoded = decode_asked(&text, &["STATUS", "of another time"]).unwrap();
+    assert_eq!((decoded.payments.num_rows(), decoded.rejected.len()), (2, 1), "{:?}", decoded.rejected);
+    let error = &decoded.rejected[0].errors[0];
+    assert_eq!((error.line, error.column.as_deref(), error.code.as_str()), (3, Some("STATUS"), code::MISSING_VALUE));
+    assert_eq!(error.message, "STATUS is blank; the programme rural-light needs it");
+    // One that every file needs says so, whoever asks besides.
+    let decoded = decode_asked(file(&[&with("METER_ID", "")]), &["METER_ID"]).unwrap();
+    assert_eq!(decoded.rejected[0].errors[0].message, "METER_ID is blank; every payment needs it");
+}
+
+#[test]
+fn a_header_without_a_column_that_a_programme_asks_for_is_refused_unless_it_is_there_misspelt() {
+    let refused = |header: &str| {
+        let text = file(&[GOOD]).replacen("STATUS", header, 1);
+        match decode_asked(text, &["STATUS", "external_id"]) {
+            Err(DecodeError::File(errors)) => errors,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    let told: Vec<_> = refused("Source").into_iter().map(|error| (error.code, error.message)).collect();
+    let missing = |column: &str| {
+        let message = format!("the column {column:?} is missing; the programme rural-light needs it");
+        (code::MISSING_COLUMN.to_owned(), message)
+    };
+    assert_eq!(told, [missing("STATUS"), missing("external_id")]);
+    let codes: Vec<_> = refused("status").into_iter().map(|error| error.code).collect();
+    assert_eq!(codes, [code::WRONG_CASE_COLUMN, code::MISSING_COLUMN], "the slip is told once");
 }

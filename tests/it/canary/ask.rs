@@ -163,6 +163,8 @@ impl Inquirer<'_> {
             let of_path = match name {
                 "slug" if path.starts_with("/v1/organisations") => some(&self.world.organisations, own),
                 "slug" => some(&self.world.projects, own),
+                "programme" => some(&self.world.programmes, own),
+                "project" => some(&self.world.projects, own),
                 "name" => some(&self.world.saved, own),
                 _ => {
                     let prefix = match route.path.as_str() {
@@ -218,7 +220,8 @@ impl Inquirer<'_> {
     /// A word of anybody: a canary, a slug, an id, or nothing that makes sense.
     fn word(&mut self) -> String {
         let world = self.world;
-        match self.dice.below(6) {
+        match self.dice.below(7) {
+            4 => self.dice.pick(&world.programmes).1.clone(),
             0 => (*self.dice.pick(&JUNK)).to_owned(),
             1 => self.dice.pick(&world.organisations).1.clone(),
             2 => self.dice.pick(&world.projects).1.clone(),
@@ -294,6 +297,8 @@ impl Inquirer<'_> {
         let organisation = self.dice.pick(&some(&world.organisations, others)).clone();
         // Of anybody: a slug that is taken makes nothing.
         let project = self.dice.pick(&world.projects).1.clone();
+        let programme = self.dice.pick(&world.programmes).1.clone();
+        let theirs = self.dice.pick(&some(&world.projects, others)).clone();
         let uploads: Vec<&str> =
             world.given.iter().filter(|given| others(given.owner)).map(|given| given.text.as_str()).collect();
         let uploads = [*self.dice.pick(&uploads), *self.dice.pick(&uploads)];
@@ -306,6 +311,10 @@ impl Inquirer<'_> {
             "/v1/projects" => {
                 json!({"slug": project, "name": word, "kind": "shs", "currency": "KES", "time_zone": "UTC", "country": "KE"})
             }
+            "/v1/programmes" => {
+                json!({"slug": programme, "name": word, "rule": {"window": {"kind": "before_as_of", "days": 9}}})
+            }
+            path if path.ends_with("/enrolments") => json!({"project": theirs, "version": 1, "consent": true}),
             "/v1/uploads/delete" => json!({"uploads": uploads}),
             "/v1/sql" => json!({"sql": self.sql(), "format": self.dice.pick(&FORMATS[..5])}),
             path if path.ends_with("/shares") => json!({"recipient": organisation, "detail": "full", "note": word}),

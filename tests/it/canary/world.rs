@@ -46,6 +46,8 @@ pub mod place {
     pub const ORGANISATION: char = 'o';
     /// The slug and the name of an organisation's first project.
     pub const RECORD: char = 'r';
+    /// The slug and the name of a programme.
+    pub const PROGRAMME: char = 'j';
     /// The note of a share.
     pub const NOTE: char = 'h';
     /// Rows that nobody else is shown.
@@ -86,7 +88,9 @@ pub fn may_see(asker: char, canary: &Canary) -> bool {
     match (asker, canary.owner, canary.place) {
         (asker, owner, _) if asker == owner => true,
         // Who gives names whom it gives to.
-        (RECIPIENT, GIVER, place::ORGANISATION | place::RECORD | place::NOTE)
+        (RECIPIENT, GIVER, place::ORGANISATION | place::RECORD | place::NOTE | place::PROGRAMME)
+        // Who takes part in a programme is shown to who administers it.
+        | (GIVER, RECIPIENT, place::RECORD)
         | (GIVER | BYSTANDER, RECIPIENT, place::ORGANISATION | place::SAID) => true,
         (RECIPIENT, GIVER, place) => {
             let shown = place.to_digit(10).and_then(|line| SHOWN.get(line as usize));
@@ -119,6 +123,8 @@ pub struct World {
     pub organisations: Vec<(char, String)>,
     pub projects: Vec<(char, String)>,
     pub files: Vec<(char, Vec<u8>)>,
+    /// Each organisation's own. That of who gives invites the recipient, whose first project takes part.
+    pub programmes: Vec<(char, String)>,
     /// Names of saved queries.
     pub saved: Vec<(char, String)>,
     next: usize,
@@ -133,8 +139,8 @@ impl World {
     pub async fn with(folder: &Path, log: &Path, arguments: &[&str]) -> Self {
         let admin = stdout(&run(folder, &["keys", "create", "--role", "admin", "--name", "canary"])).trim().to_owned();
         let process = Process::serve_logging(folder, std::fs::File::create(log).unwrap(), arguments);
-        let (askers, given, organisations, projects, files, saved) = Default::default();
-        let mut world = Self { process, askers, given, organisations, projects, files, saved, next: 0 };
+        let (askers, given, organisations, projects, files, programmes, saved) = Default::default();
+        let mut world = Self { process, askers, given, organisations, projects, files, programmes, saved, next: 0 };
         world.given.push(Given { text: admin.clone(), owner: '-', also: &[] });
         let address = world.process.address.clone();
         let admin = Admin::new(&address, &admin);
@@ -142,6 +148,7 @@ impl World {
             world.make_tenant(&admin, owner).await;
         }
         world.share_all(&admin).await;
+        world.make_programmes(&admin).await;
         for owner in [GIVER, RECIPIENT, BYSTANDER] {
             world.ask_and_save(owner).await;
         }
@@ -161,8 +168,12 @@ impl World {
         for role in ROLES {
             let name = self.canary(owner, place::OTHER, 'k');
             let key = made(admin, "/v1/keys", json!({"name": name, "role": role, "organisation": slug})).await;
-            // Who gives sees who read.
-            let also: &[char] = if owner == RECIPIENT { &[GIVER, BYSTANDER] } else { &[] };
+            // Who gives sees who read, and who takes part in a programme sees who read that.
+            let also: &[char] = match owner {
+                RECIPIENT => &[GIVER, BYSTANDER],
+                GIVER => &[RECIPIENT],
+                _ => &[],
+            };
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             self.given.push(Given { text: text(&key["key"]["prefix"]), owner, also });
             let secret = text(&key["secret"]);
@@ -262,6 +273,26 @@ impl World {
             }
         }
         rows
+    }
+
+    /// A programme of each organisation. That of who gives invites the recipient, and so shows it the slug and the name.
+    async fn make_programmes(&mut self, admin: &Admin<'_>) {
+        let rule = json!({"window": {"kind": "before_as_of", "days": 90}});
+        let organisations = self.organisations.clone();
+        let slug_of = |owner: char| organisations.iter().find(|(of, _)| *of == owner).unwrap().1.clone();
+        for owner in [GIVER, RECIPIENT, BYSTANDER] {
+            let [slug, name] = ['j', 'j'].map(|what| self.canary(owner, place::PROGRAMME, what));
+            let invited = if owner == GIVER { vec![slug_of(RECIPIENT)] } else { Vec::new() };
+            let body =
+                json!({"slug": slug, "name": name, "rule": rule, "organisation": slug_of(owner), "invited": invited});
+            made(admin, "/v1/programmes", body).await;
+            self.programmes.push((owner, slug));
+        }
+        let manager = self.askers.iter().find(|asker| (asker.owner, asker.role) == (RECIPIENT, "manager")).unwrap();
+        let manager = Admin::new(&self.process.address, &manager.secret);
+        let project = &self.projects.iter().find(|(of, _)| *of == RECIPIENT).unwrap().1;
+        let path = format!("/v1/programmes/{}/enrolments", self.programmes[0].1);
+        made(&manager, &path, json!({"project": project, "version": 1, "consent": true})).await;
     }
 
     async fn share_all(&mut self, admin: &Admin<'_>) {
