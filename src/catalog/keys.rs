@@ -2,6 +2,7 @@
 //! SHA-256 is kept. A plain hash is enough, because a secret of 256 random bits cannot be guessed from it.
 
 use chrono::{DateTime, Utc};
+use rusqlite::types::Value;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{Sqlite, Transaction};
@@ -114,6 +115,25 @@ pub(super) struct Row {
     replaced_by: Option<String>,
 }
 
+impl Row {
+    /// As a look reads it, which is not sqlx's.
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            prefix: row.get("prefix")?,
+            name: row.get("name")?,
+            role: row.get("role")?,
+            organisation: row.get("organisation")?,
+            key_sha256: row.get("key_sha256")?,
+            created_at: row.get("created_at")?,
+            expires_at: row.get("expires_at")?,
+            last_used_at: row.get("last_used_at")?,
+            revoked_at: row.get("revoked_at")?,
+            rotated_from: row.get("rotated_from")?,
+            replaced_by: row.get("replaced_by")?,
+        })
+    }
+}
+
 impl TryFrom<Row> for ApiKey {
     type Error = CatalogError;
 
@@ -201,7 +221,8 @@ impl Catalog {
     }
 
     async fn key_row(&self, prefix: &str) -> Result<Option<Row>, CatalogError> {
-        let found = self.readers.fetch_all(sqlx::query_as(SELECT_ONE).bind(prefix)).await.map_err(sql("read a key"))?;
+        let values = [Value::from(prefix.to_owned())];
+        let found = self.readers.all("read a key", SELECT_ONE, &values, Row::of).await?;
         Ok(found.into_iter().next())
     }
 

@@ -1,4 +1,5 @@
-//! The catalogue: organisations, projects, shares, keys, uploads and the audit log, in one `SQLite` file. The only user of sqlx.
+//! The catalogue: organisations, projects, shares, keys, uploads and the audit log, in one `SQLite` file. The only user of sqlx, and of
+//! rusqlite beside it.
 //!
 //! Several processes may have it open at once: a server, and the commands that an operator runs beside it.
 
@@ -154,8 +155,9 @@ impl Catalog {
             .await
             .map_err(|panic| CatalogError::Folder(io::Error::other(panic)))?
             .map_err(CatalogError::Folder)?;
+        let file = data_dir.join(FILE_NAME);
         let options = SqliteConnectOptions::new()
-            .filename(data_dir.join(FILE_NAME))
+            .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -170,13 +172,13 @@ impl Catalog {
             .test_before_acquire(false)
             // Where SQLite itself ends a transaction, as on a full disk, sqlx takes the connection to be in one for ever.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options.clone())
+            .connect_with(options)
             .await
             .map_err(sql("open the catalogue"))?;
         MIGRATOR.run(&pool).await.map_err(CatalogError::Migrate)?;
         drop(lock);
         let limits = CatalogLimits::default();
-        let readers = readers::Readers::new(options);
+        let readers = readers::Readers::new(file);
         Ok(Self { pool, readers, limits, key_use: std::sync::Arc::new(tokio::sync::Semaphore::new(1)) })
     }
 
@@ -202,7 +204,8 @@ impl Catalog {
 
     /// Closes every connection, after the statements under way.
     pub async fn close(&self) {
-        self.readers.close().await;
+        // The last to be closed empties the log of writes, which one that only reads cannot.
+        self.readers.close();
         self.pool.close().await;
     }
 }
@@ -273,6 +276,12 @@ pub enum CatalogError {
         #[source]
         source: sqlx::Error,
     },
+    #[error("could not {operation}")]
+    Look {
+        operation: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
     #[error("the catalogue holds a {what} that this version cannot read: {value:?}")]
     Unreadable { what: &'static str, value: String },
     #[error("readers hold up the log of writes; ask again")]
@@ -307,27 +316,32 @@ impl CatalogError {
             Self::Folder(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Folder(_) | Self::NoRandomness(_) | Self::LogInUse => ErrorKind::Unavailable,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) | Self::Sql { source, .. } => sql_kind(source),
+            Self::Look { source, .. } => source
+                .sqlite_error()
+                .map_or(ErrorKind::Internal, |error| code_kind(error.extended_code.cast_unsigned())),
             Self::Migrate(_) | Self::Unreadable { .. } => ErrorKind::Internal,
         }
     }
 }
 
-/// The kind of a database error, by `SQLite`'s primary result code (<https://www.sqlite.org/rescode.html>).
+/// The kind of a database error.
 fn sql_kind(error: &sqlx::Error) -> ErrorKind {
     match error {
-        sqlx::Error::Database(database) => {
-            let extended: u32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-            match extended & 0xff {
-                13 => ErrorKind::StorageFull,
-                // BUSY, LOCKED, READONLY, IOERR, CANTOPEN, PROTOCOL.
-                5 | 6 | 8 | 10 | 14 | 15 => ErrorKind::Unavailable,
-                _ => ErrorKind::Internal,
-            }
-        }
+        sqlx::Error::Database(database) => code_kind(database.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
         sqlx::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             ErrorKind::Unavailable
         }
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// By `SQLite`'s primary result code (<https://www.sqlite.org/rescode.html>).
+fn code_kind(extended: u32) -> ErrorKind {
+    match extended & 0xff {
+        13 => ErrorKind::StorageFull,
+        // BUSY, LOCKED, READONLY, IOERR, CANTOPEN, PROTOCOL.
+        5 | 6 | 8 | 10 | 14 | 15 => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     }
 }

@@ -1,14 +1,15 @@
-//! What a principal may see: the projects of its reach and what is shared with it, in one look at the catalogue. Each look is a
-//! trip to another thread, and every request takes one.
+//! What a principal may see: the projects of its reach and what is shared with it, in one look at the catalogue, which
+//! every request takes.
 
-use super::{Catalog, CatalogError, now, projects::json_array, read, shares::month, sql};
+use rusqlite::types::Value;
+
+use super::{Catalog, CatalogError, now, projects::json_array, read, shares::month};
 use crate::{
     access::{MaskKey, MonthRange, Principal, ProjectOwner, Reach, Scope, Shared},
     ids::{OrganisationSlug, ProjectSlug},
 };
 
-/// A project with its organisation, or a share with its months, detail and secret.
-#[derive(sqlx::FromRow)]
+/// A project with its organisation, or a share with its months, detail and secret: the columns of each query here.
 struct Seen {
     project: String,
     organisation: Option<String>,
@@ -54,16 +55,17 @@ impl Catalog {
     pub async fn scope(&self, principal: &Principal, wanted: &[ProjectSlug]) -> Result<Option<Scope>, CatalogError> {
         // Only as much is read as can be in it; what is in it is decided by `Scope` alone.
         let at = now().timestamp_micros();
-        let query = match (principal.reach(), wanted) {
+        let text = |text: &str| Value::from(text.to_owned());
+        let (query, values) = match (principal.reach(), wanted) {
             (Reach::Nothing, _) => return Ok(Scope::of(principal, []).narrowed(wanted).ok()),
-            (Reach::Server, []) => sqlx::query_as(ALL),
-            (Reach::Server, wanted) => sqlx::query_as(WANTED).bind(json_array(wanted)),
-            (Reach::Organisation(own), []) => sqlx::query_as(ALL_OF_ONE).bind(own.as_str()).bind(at),
+            (Reach::Server, []) => (ALL, Vec::new()),
+            (Reach::Server, wanted) => (WANTED, vec![json_array(wanted).into()]),
+            (Reach::Organisation(own), []) => (ALL_OF_ONE, vec![text(own.as_str()), at.into()]),
             (Reach::Organisation(own), wanted) => {
-                sqlx::query_as(WANTED_OF_ONE).bind(own.as_str()).bind(at).bind(json_array(wanted))
+                (WANTED_OF_ONE, vec![text(own.as_str()), at.into(), json_array(wanted).into()])
             }
         };
-        let rows: Vec<Seen> = self.readers.fetch_all(query).await.map_err(sql("read a scope"))?;
+        let rows = self.readers.all("read a scope", query, &values, Seen::of).await?;
         let (mut existing, mut shared) = (Vec::new(), Vec::new());
         for row in rows {
             match (row.organisation.as_deref(), principal.reach()) {
@@ -77,6 +79,18 @@ impl Catalog {
 }
 
 impl Seen {
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            project: row.get(0)?,
+            organisation: row.get(1)?,
+            id: row.get(2)?,
+            months_from: row.get(3)?,
+            months_to: row.get(4)?,
+            detail: row.get(5)?,
+            mask_key: row.get(6)?,
+        })
+    }
+
     fn owned_by(&self, organisation: &str) -> Result<ProjectOwner, CatalogError> {
         let organisation = read("project's organisation", organisation)?;
         Ok(ProjectOwner { project: read("project's slug", &self.project)?, organisation })

@@ -140,7 +140,12 @@ fn one_module_uses_sqlx_and_one_reads_the_environment() {
     for (path, text) in sources() {
         let module = module_of(&path);
         let code = code(&text);
-        for (needle, home) in [("sqlx::", "catalog"), ("std::env::var", "config"), ("deltalake_core::", "lake")] {
+        for (needle, home) in [
+            ("sqlx::", "catalog"),
+            ("rusqlite::", "catalog"),
+            ("std::env::var", "config"),
+            ("deltalake_core::", "lake"),
+        ] {
             assert!(!code.contains(needle) || module.as_deref() == Some(home), "{} uses {needle}", path.display());
         }
     }
