@@ -123,12 +123,12 @@ async fn an_answer_from_connections_is_another_where_they_are_and_one_that_needs
     let others = [tag_of("arppu").await, tag_of("revenue_per_category").await];
     let version = admin.lake_version().await;
     let of_connection = "/v1/projects/kitobo/connections/7";
-    let changes: [(Method, Value); 3] = [
-        (Method::PATCH, json!({"connected_on": "2024-05-02"})),
-        (Method::PATCH, json!({"connected_on": null})),
-        (Method::DELETE, Value::Null),
+    let changes: [(Method, Value, [&str; 2]); 3] = [
+        (Method::PATCH, json!({"connected_on": "2024-05-02"}), ["2 0 15.0000", "2 0 5.0000"]),
+        (Method::PATCH, json!({"connected_on": null}), ["2 1 15.0000", "2 1 5.0000"]),
+        (Method::DELETE, Value::Null, ["1 0 30.0000", "1 0 10.0000"]),
     ];
-    for (method, change) in changes {
+    for (method, change, figures) in changes {
         let request = admin.request(method, of_connection);
         let request = if change.is_null() { request } else { request.json(&change) };
         let changed = request.send().await.unwrap();
@@ -140,6 +140,7 @@ async fn an_answer_from_connections_is_another_where_they_are_and_one_that_needs
             answer.header("etag").clone_into(tag);
             assert_eq!(again(&admin, &path, tag).await.status, StatusCode::NOT_MODIFIED, "{metric} {change}");
         }
+        assert_eq!(admin.figures("arpu", "connections undated arpu").await, figures, "{change}");
     }
     assert_eq!(admin.lake_version().await, version, "payments show none of it");
     for (metric, tag) in ["arppu", "revenue_per_category"].iter().zip(&others) {
