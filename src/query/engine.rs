@@ -180,6 +180,8 @@ impl Engine {
             projects.collect::<Vec<_>>(),
             periods.collect::<Vec<_>>(),
             uploads.collect::<Vec<_>>(),
+            // Its warning is in the answer.
+            plan.left_out.as_ref().map(|refused| (&refused.projects, refused.to_string())),
             metric.reads_connections().then(|| connections_hash(&plan.connections(inputs))),
         ]);
         Ok(hex::encode(&Sha256::digest(all.to_string())[..16]))

@@ -147,8 +147,8 @@ async fn connections_are_listed_in_each_form_and_as_they_are_filtered() {
 #[tokio::test]
 async fn a_list_of_connections_goes_on_beyond_a_page() {
     let server = server_with_project().await;
-    let rows: String = (0..450).map(|id| format!("{id:04}\n")).collect();
-    server.admin().take_connections("kitobo", &format!("EXTERNAL_ID\n{rows}")).await;
+    let rows: Vec<String> = (0..450).map(|id| format!("{id:04}")).collect();
+    server.admin().take_connections("kitobo", &format!("EXTERNAL_ID\n{}\n", rows.join("\n"))).await;
     let list: Value = serde_json::from_str(&stdout(&on(&server, &list(&["--limit", "430", "--json"])).await)).unwrap();
     let ids: Vec<_> =
         list["connections"].as_array().unwrap().iter().map(|one| one["external_id"].as_str().unwrap()).collect();

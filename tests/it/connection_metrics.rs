@@ -101,6 +101,18 @@ async fn of_a_project_that_is_only_shared_no_metric_of_connections_is_answered()
             let own = holder.get(&format!("/v1/metrics/{metric}?project=hill")).await;
             assert_eq!((&own.body["rows"], own.header("x-wattlake-left-out")), (&all.body["rows"], ""));
         }
+        let alone = holder.get("/v1/metrics/arpu").await;
+        let share = server.admin().get("/v1/shares").await.body["shares"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(server.admin().delete(&format!("/v1/projects/kitobo/shares/{share}")).await.status, 200);
+        let ended = again(&holder, "/v1/metrics/arpu", alone.header("etag")).await;
+        assert_eq!(
+            (ended.status, &ended.body["warnings"]),
+            (StatusCode::OK, &json!([])),
+            "the warning went with the share"
+        );
+        assert_eq!(ended.body["rows"], alone.body["rows"]);
+        let on = json!({"recipient": "fund", "detail": "full"});
+        assert_eq!(server.admin().post("/v1/projects/kitobo/shares", on).await.status, 201);
         // Of what is shared, a change of connections is not to be seen, not even in a tag.
         let tag = holder.get("/v1/metrics/arpu").await.header("etag").to_owned();
         server.admin().take_connections("kitobo", "EXTERNAL_ID\n8\n").await;
@@ -131,8 +143,8 @@ async fn an_answer_from_connections_is_another_where_they_are_and_one_that_needs
     for (method, change, figures) in changes {
         let request = admin.request(method, of_connection);
         let request = if change.is_null() { request } else { request.json(&change) };
-        let changed = request.send().await.unwrap();
-        assert!(changed.status().is_success(), "{change}");
+        let sent = request.send().await.unwrap();
+        assert!(sent.status().is_success(), "{change}");
         for (metric, tag) in METRICS.iter().zip(&mut tags) {
             let path = format!("/v1/metrics/{metric}");
             let answer = again(&admin, &path, tag).await;
