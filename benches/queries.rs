@@ -1,7 +1,7 @@
 //! Every metric, from the request to the bytes of its JSON: over all projects, and over one month of one; with all files
 //! read, and with what is known of them from the time before.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::set;
 use chrono::Utc;
@@ -65,6 +65,7 @@ async fn answer(
         scope: &scope,
         projects,
         uploads,
+        connections: &BTreeMap::new(),
         now: Utc::now(),
         is_earlier: false,
     };

@@ -2,6 +2,7 @@
 //! floods the server. The last two are ratios of two sides that are measured in turns, and printed as such.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -67,6 +68,7 @@ impl Tenants {
             scope: &scope,
             projects: &projects,
             uploads: &uploads,
+            connections: &BTreeMap::new(),
             now: Utc::now(),
             is_earlier: false,
         };

@@ -46,6 +46,14 @@ pub struct Connected {
     pub category: Option<String>,
 }
 
+/// What metrics need to know of a connection: its meter, and since when it is in service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// Unique in its project.
+    pub external_id: String,
+    pub connected_on: Option<NaiveDate>,
+}
+
 /// What the payments of a project show of its connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectedMeters {
@@ -160,6 +168,28 @@ impl Catalog {
             .fetch_all(&self.pool)
             .await
             .map_err(sql("read the ids of connections"))
+    }
+
+    /// What metrics need to know of a project's connections, by id, all of one moment; at most `limit` and one more, by which
+    /// who asks sees that there are too many.
+    pub async fn connection_facts(
+        &self,
+        project: &ProjectSlug,
+        limit: usize,
+    ) -> Result<Vec<ConnectionFacts>, CatalogError> {
+        let rows: Vec<(String, Option<String>)> = sqlx::query_as(
+            "SELECT external_id, connected_on FROM connections WHERE project = ? ORDER BY external_id LIMIT ?",
+        )
+        .bind(project.as_str())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read since when meters are connected"))?;
+        let facts = |(external_id, day): (String, Option<String>)| {
+            let connected_on = day.map(|day| read("connection's day", &day)).transpose()?;
+            Ok(ConnectionFacts { external_id, connected_on })
+        };
+        rows.into_iter().map(facts).collect()
     }
 
     /// What the payments of a project show of its connections.

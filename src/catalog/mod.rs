@@ -43,7 +43,9 @@ pub use audit::{AuditCursor, AuditFilter, AuditView};
 pub use audit_check::AuditCheck;
 pub use audit_entry::{AuditActor, AuditEntry, AuditOutcome, AuditRecord};
 pub use codes::{CountryCode, CurrencyCode, InvalidCode};
-pub use connections::{Connected, ConnectedMeters, ConnectionFilter, ConnectionRecord, ConnectionsChange};
+pub use connections::{
+    Connected, ConnectedMeters, ConnectionFacts, ConnectionFilter, ConnectionRecord, ConnectionsChange,
+};
 pub use enrolments::{Enrolment, NewEnrolment};
 pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, KeyTerms, NewKey, Proof};

@@ -168,7 +168,7 @@ impl Flags {
 }
 
 /// The bytes of a file as they are read.
-fn body(opened: Opened, progress: Progress) -> Body {
+pub(super) fn body(opened: Opened, progress: Progress) -> Body {
     let mut queue = opened.into_chunks();
     let sent = progress.clone();
     let chunks = stream::poll_fn(move |context| queue.poll_recv(context));

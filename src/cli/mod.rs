@@ -3,11 +3,13 @@
 mod audit;
 mod check;
 mod client;
+mod connections;
 mod ingest;
 mod keys;
 mod lake;
 mod orgs;
 mod output;
+mod pages;
 mod programmes;
 mod progress;
 mod projects;
@@ -113,6 +115,13 @@ enum Action {
         client: ClientFlags,
         #[command(subcommand)]
         action: uploads::Action,
+    },
+    /// Send, list, show and delete the connections of a project: whom it supplies.
+    Connections {
+        #[command(flatten)]
+        client: ClientFlags,
+        #[command(subcommand)]
+        action: connections::Action,
     },
     /// Erase deleted uploads for good, as laws on personal data ask for.
     Purge(purge::Flags),
@@ -225,6 +234,7 @@ impl Action {
             Self::VerifyReport(flags) => flags.run(json),
             Self::Query(flags) => flags.run(json).await,
             Self::Uploads { client, action } => action.run(&client, json).await,
+            Self::Connections { client, action } => action.run(&client, json).await,
             Self::Purge(flags) => flags.run(json).await,
             Self::Fsck { data } => {
                 let config = data.settings()?;

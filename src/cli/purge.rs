@@ -31,7 +31,7 @@ impl Flags {
     /// One after the other, because what is erased stays so; a failure ends it, and says which were erased before.
     pub(super) async fn run(self, as_json: bool) -> Result<(), Failure> {
         let client = self.client.client()?;
-        if !self.yes && !confirmed("Erase", &self.ids, "Nobody can bring them back.")? {
+        if !self.yes && !confirmed("Erase", "upload", &self.ids, "Nobody can bring them back.")? {
             return Err(Failure::new(ErrorKind::Invalid, "nothing was erased"));
         }
         let mut erased = Vec::new();

@@ -71,7 +71,7 @@ const NOT_WHOLE: [(&str, &str); 3] = [
     ),
     (
         "x-wattlake-left-out",
-        "projects that are shared as aggregates are left out, because this asks more of them; --json says which",
+        "projects that are shared are left out, because this asks more of them than is shared; --json says which",
     ),
 ];
 

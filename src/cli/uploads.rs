@@ -1,6 +1,7 @@
 //! `wattlake uploads`: what came in, over HTTP: lists, downloads, deletes and restores.
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal, Write},
     path::PathBuf,
 };
@@ -13,6 +14,7 @@ use super::{
     Failure,
     client::{Client, ClientFlags},
     output::{Sink, note, say, say_json},
+    pages::{Listed, listed},
     report::{ERRORS_SHOWN, Report},
     table::{Align, clean, table},
 };
@@ -20,8 +22,6 @@ use crate::{error::ErrorKind, ids::UploadId};
 
 /// Uploads that a list has, unless it is said otherwise.
 const DEFAULT_LIMIT: usize = 50;
-/// The most that one request may ask for.
-const MAX_PAGE: usize = 200;
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -75,7 +75,7 @@ impl Action {
             Self::List { project, status, dataset_name, limit } => {
                 let filters = [("project", project), ("status", status), ("dataset_name", dataset_name)];
                 let given = filters.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-                list(&client, given.collect(), limit, json).await
+                list(&client, &given.collect::<Vec<_>>(), limit, json).await
             }
             Self::Show { id } => {
                 let upload: Map<String, Value> = client.get_json(&["uploads", id.as_str()], &[]).await?;
@@ -90,7 +90,7 @@ impl Action {
                 client.save(client.get(&["uploads", id.as_str(), "rejected.csv"], &[]).await?, sink).await
             }
             Self::Delete { ids, yes } => {
-                if yes || confirmed("Delete", &ids, "Their rows leave the figures.")? {
+                if yes || confirmed("Delete", "upload", &ids, "Their rows leave the figures.")? {
                     delete(&client, &ids, json).await
                 } else {
                     Err(Failure::new(ErrorKind::Invalid, "nothing was deleted"))
@@ -105,25 +105,9 @@ impl Action {
     }
 }
 
-/// Page by page, until there are as many as were asked for.
-async fn list(client: &Client, filters: Vec<(String, String)>, limit: usize, json: bool) -> Result<(), Failure> {
-    let (mut uploads, mut cursor) = (Vec::new(), Value::Null);
-    while uploads.len() < limit {
-        let mut query = filters.clone();
-        query.push(("limit".to_owned(), (limit - uploads.len()).min(MAX_PAGE).to_string()));
-        if let Some(cursor) = cursor.as_str() {
-            query.push(("cursor".to_owned(), cursor.to_owned()));
-        }
-        let mut page: Map<String, Value> = client.get_json(&["uploads"], &query).await?;
-        cursor = page.remove("next_cursor").unwrap_or_default();
-        let Some(Value::Array(items)) = page.remove("uploads") else { return Err(client.not_understood()) };
-        // A page without any would be asked for again for ever.
-        let ended = items.is_empty() || cursor.is_null();
-        uploads.extend(items);
-        if ended {
-            break;
-        }
-    }
+async fn list(client: &Client, filters: &[(String, String)], limit: usize, json: bool) -> Result<(), Failure> {
+    let Listed { items: uploads, next_cursor: cursor } =
+        listed(client, &["uploads"], "uploads", filters, limit).await?;
     if json {
         return say_json(&json!({ "uploads": uploads, "next_cursor": cursor }));
     }
@@ -206,15 +190,15 @@ async fn delete(client: &Client, ids: &[UploadId], json: bool) -> Result<(), Fai
     say(&lines.join("\n"))
 }
 
-/// Asks whoever sits at the terminal whether to do something, such as `Delete`, with uploads.
-pub(super) fn confirmed(verb: &str, ids: &[UploadId], warning: &str) -> Result<bool, Failure> {
+/// Asks whoever sits at the terminal whether to do something, such as `Delete`, with things of a kind, such as `upload`.
+pub(super) fn confirmed<T: Display>(verb: &str, kind: &str, ids: &[T], warning: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let message = "nobody is there to be asked whether to go on; --yes says so";
         return Err(Failure::new(ErrorKind::Invalid, message));
     }
     let what = match ids {
-        [id] => format!("upload {id}"),
-        ids => format!("{} uploads", ids.len()),
+        [id] => format!("{kind} {}", clean(&id.to_string())),
+        ids => format!("{} {kind}s", ids.len()),
     };
     let mut answer = String::new();
     let asked = write!(io::stderr().lock(), "{verb} {what}? {warning} [y/N] ")

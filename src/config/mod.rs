@@ -112,6 +112,8 @@ pub struct QueryConfig {
     pub key_queue: usize,
     /// The most rows of one answer.
     pub max_rows: usize,
+    /// That one metric reads, of all its projects.
+    pub max_connections: usize,
     /// The most bytes of one answer, before it is packed for sending.
     pub max_answer_bytes: usize,
     /// The threads of one query; 0 is one for each core.

@@ -135,6 +135,8 @@ const TABLE: &[(&str, Form, &str, &str, Apply)] = &[
         |c, t| set(&mut c.query.key_queue, number(t, 0..=100_000))),
     ("query.max_rows", Form::Number, "1000000", "The most rows of one answer.",
         |c, t| set(&mut c.query.max_rows, number(t, 1..=100_000_000))),
+    ("query.max_connections", Form::Number, "500000", "The most connections that one metric reads, those of all its projects.",
+        |c, t| set(&mut c.query.max_connections, number(t, 0..=5_000_000))),
     ("query.max_answer_bytes", Form::Size, "256MiB", "The most bytes of one answer, before it is packed for sending.",
         |c, t| set(&mut c.query.max_answer_bytes, size(t, 64 << 10..=1 << 36))),
     ("query.target_partitions", Form::Number, "0", "The threads of one query; 0 is one for each core.",

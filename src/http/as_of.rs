@@ -99,7 +99,7 @@ pub(super) struct AsOfParameter;
 impl IntoParams for AsOfParameter {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let about = "The lake as it was: in a version, by its number, or at an instant with its offset. Versions are kept for \
-                     `lake.retention_days`; of shared projects there is nothing, because their owner may have taken back what was there. Names of projects are those of \
+                     `lake.retention_days`; of shared projects there is nothing, because their owner may have taken back what was there. Names of projects, and connections, are those of \
                      today, and the scope is that of the key now.";
         let parameter = ParameterBuilder::new()
             .name("as_of")

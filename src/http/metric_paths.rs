@@ -72,8 +72,8 @@ impl IntoResponses for Figures {
             .header(
                 LEFT_OUT.as_str(),
                 text(
-                    "How many projects are left out, because they are shared as aggregates and the question, which names none, \
-                     asks more of them; `warnings` of the JSON says which. Else it is not there.",
+                    "How many projects are left out, because the question, which names none, asks more of them than is shared: \
+                     single customers of aggregates, connections, or what was earlier; `warnings` of the JSON says which. Else it is not there.",
                 ),
             );
         for format in Format::ALL {

@@ -1,6 +1,10 @@
 //! `/v1/metrics`: the catalogue of metrics, and the answer of one.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Json,
@@ -25,7 +29,9 @@ use super::{
     sql_request::chosen_format,
 };
 use crate::{
+    access::Scope,
     audit::note,
+    catalog::ConnectionFacts,
     error::ErrorKind,
     ids::ProjectSlug,
     lake::{AsOf, Finding},
@@ -50,8 +56,9 @@ struct Question;
 
 impl Raises for Question {
     fn codes() -> Vec<&'static str> {
-        let question = ["unknown_metric", "not_acceptable", "shared_as_aggregates", "query_memory", "answer_too_large"];
-        [&question[..], &["share_ended", "too_many_queries", "query_timeout"]].concat()
+        let question = ["unknown_metric", "not_acceptable", "query_memory", "answer_too_large"];
+        let shared = ["shared_as_aggregates", "connections_not_shared", "share_ended"];
+        [&question[..], &shared, &["too_many_connections", "too_many_queries", "query_timeout"]].concat()
     }
 }
 
@@ -104,11 +111,13 @@ async fn ask(
     let facts: Vec<ProjectFacts> = state.catalog.projects_in(&scope).await?.iter().map(ProjectFacts::from).collect();
     let lake = LakeAt::of(state, as_of, &scope).await?;
     let uploads = if metric.reads_uploads() { lake.uploads(state, &scope).await? } else { Vec::new() };
+    let connections = if metric.reads_connections() { connections_of(state, &scope).await? } else { BTreeMap::new() };
     let inputs = Inputs {
         snapshot: Arc::clone(&lake.snapshot),
         scope: &scope,
         projects: &facts,
         uploads: &uploads,
+        connections: &connections,
         now: lake.now(),
         is_earlier: lake.is_earlier(),
     };
@@ -145,6 +154,28 @@ async fn ask(
         response.headers_mut().insert(LEFT_OUT, answer.left_out.into());
     }
     Ok(response)
+}
+
+/// The connections of one's own projects, for a metric that needs them. Those of others are not shared.
+async fn connections_of(
+    state: &AppState,
+    scope: &Scope,
+) -> Result<BTreeMap<ProjectSlug, Vec<ConnectionFacts>>, Problem> {
+    let limit = state.engine.limits().max_connections;
+    let (mut connections, mut room) = (BTreeMap::new(), limit);
+    for project in scope.projects().filter(|project| scope.owns(project)) {
+        let of_project = state.catalog.connection_facts(project, room).await?;
+        let Some(left) = room.checked_sub(of_project.len()) else {
+            let detail = format!(
+                "the projects that are asked for have more than {limit} connections, the server's query.max_connections; ask \
+                 with project for fewer of them"
+            );
+            return Err(Problem::new(ErrorKind::Rejected, "too_many_connections", detail));
+        };
+        room = left;
+        connections.insert(project.clone(), of_project);
+    }
+    Ok(connections)
 }
 
 /// Caches may keep an answer, for the holder of this key alone, and ask each time whether it still holds.
@@ -189,8 +220,7 @@ impl From<QueryError> for Problem {
         let error = match error {
             QueryError::Parameter(error) => return error.into(),
             QueryError::TooDetailed(error) => {
-                let code = if error.is_earlier() { "shared_as_it_is" } else { "shared_as_aggregates" };
-                let problem = Problem::new(ErrorKind::Forbidden, code, error.to_string());
+                let problem = Problem::new(ErrorKind::Forbidden, error.code(), error.to_string());
                 return problem.with("projects", json!(error.projects));
             }
             other => other,

@@ -35,6 +35,8 @@ enum Asks {
     MoreThanAggregates { first: Month, last: Month, reason: &'static str },
     /// Of an earlier version of the lake, which may have what its owner has taken back.
     Earlier,
+    /// Of connections, which are not shared.
+    Connections,
 }
 
 impl Asks {
@@ -46,6 +48,10 @@ impl Asks {
             Self::Earlier => {
                 format!("{projects} is shared, and shared payments are shown as they are now: leave as_of out")
             }
+            Self::Connections => format!(
+                "of {projects} payments are shared, and connections are not, which this metric needs: ask with project for those \
+                 of your own organisation"
+            ),
         }
     }
 }
@@ -56,10 +62,19 @@ impl TooDetailed {
         Self { projects, asks: Asks::Earlier }
     }
 
-    /// Whether it is for the lake as it was.
+    /// Another organisation's projects, of whose connections something is asked.
+    pub(super) fn connections(projects: Vec<ProjectSlug>) -> Self {
+        Self { projects, asks: Asks::Connections }
+    }
+
+    /// Under which code it is told.
     #[must_use]
-    pub fn is_earlier(&self) -> bool {
-        self.asks == Asks::Earlier
+    pub fn code(&self) -> &'static str {
+        match self.asks {
+            Asks::MoreThanAggregates { .. } => "shared_as_aggregates",
+            Asks::Earlier => "shared_as_it_is",
+            Asks::Connections => "connections_not_shared",
+        }
     }
 }
 

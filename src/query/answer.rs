@@ -32,7 +32,7 @@ pub(super) struct Answer {
     pub truncated: bool,
     /// Cells of the period that are not shown; none where nothing of it is shared as aggregates.
     pub withheld_cells: Option<u64>,
-    /// Projects of which nothing is in it, because they are shared as aggregates and the request asks more of them.
+    /// Projects of which nothing is in it, because the request asks more of them than is shared.
     pub left_out: usize,
     /// What its rows take of the memory of all queries, as long as they are there.
     pub _memory: MemoryReservation,

@@ -23,6 +23,7 @@ use super::{
     month_cells::KnownCells,
     params::MetricRequest,
     plan::{Inputs, Plan, bound_values},
+    relations::connections_hash,
     session::{Relations, Sessions},
 };
 use crate::{
@@ -59,7 +60,7 @@ pub struct Encoded {
     pub truncated: bool,
     /// Cells of the period that are not shown; none where nothing of it is shared as aggregates.
     pub withheld_cells: Option<u64>,
-    /// Projects of which nothing is in it, because they are shared as aggregates and the request asks more of them.
+    /// Projects of which nothing is in it, because the request asks more of them than is shared.
     pub left_out: usize,
 }
 
@@ -69,6 +70,11 @@ impl Engine {
         let sessions = Sessions::new(lake_root, &limits, partitions(&limits)).map_err(QueryError::Setup)?;
         let queue = FairQueue::new(&limits);
         Ok(Self { sessions, cells: KnownCells::new(), limits, queue })
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &QueryConfig {
+        &self.limits
     }
 
     /// Answers a request of `asker`. Dropping the future, or the limit on time, stops the query; one that is being encoded
@@ -138,7 +144,7 @@ impl Engine {
     }
 
     /// A strong validator of the answer in one format, without the quotes: from the lake's version, the scope, what is
-    /// known of its projects and uploads, the metric's file and the parameters. Nothing is run.
+    /// known of its projects, uploads and connections, the metric's file and the parameters. Nothing is run.
     pub fn etag(
         &self,
         metric: &Metric,
@@ -174,6 +180,9 @@ impl Engine {
             projects.collect::<Vec<_>>(),
             periods.collect::<Vec<_>>(),
             uploads.collect::<Vec<_>>(),
+            // Its warning is in the answer.
+            plan.left_out.as_ref().map(|refused| (&refused.projects, refused.to_string())),
+            metric.reads_connections().then(|| connections_hash(&plan.connections(inputs))),
         ]);
         Ok(hex::encode(&Sha256::digest(all.to_string())[..16]))
     }
@@ -292,7 +301,7 @@ impl Engine {
     }
 
     /// The plan of a request: the metric's SELECT with its values bound, in order, with one row more than `limit` shows; and
-    /// the memory of what was worked out for it already.
+    /// the memory of what is there for it already.
     async fn frame(
         &self,
         metric: &Metric,
@@ -301,17 +310,18 @@ impl Engine {
         plan: &Plan<'_>,
         fetch: usize,
     ) -> Result<(DataFrame, Vec<MemoryReservation>), QueryError> {
+        let tables = metric.tables.iter().map(|table| Ok((*table, plan.table(*table, request, inputs)?)));
+        let tables = tables.collect::<Result<Vec<_>, QueryError>>()?;
+        let beside = self.sessions.memory("what a metric reads beside payments");
+        beside.try_grow(tables.iter().map(|(_, content)| content.memory()).sum())?;
         let context: SessionContext = self.sessions.open(Relations {
             files: plan.files(inputs),
             restriction: Plan::restriction(request),
-            tables: metric
-                .tables
-                .iter()
-                .map(|table| Ok((*table, plan.table(*table, request, inputs)?)))
-                .collect::<Result<_, QueryError>>()?,
+            tables,
         })?;
         let memory = || self.sessions.memory("what a metric works out first");
-        let (select, first) = metric.select.plan(&context, &bound_values(request), &memory).await?;
+        let (select, mut first) = metric.select.plan(&context, &bound_values(request), &memory).await?;
+        first.push(beside);
         let keys = request.order_keys(metric).into_iter();
         let keys = keys.map(|key| col(quoted(&key.column)).sort(!key.descending, false)).collect();
         Ok((DataFrame::new(context.state(), select).sort(keys)?.limit(0, Some(fetch))?, first))

@@ -36,6 +36,8 @@ pub struct MetricInfo {
     pub chart: Chart,
     /// Whether it is offered over what is shared as aggregates.
     pub over_aggregates: OverAggregates,
+    /// Whether it reads connections, which are not shared: of projects of other organisations it is not offered.
+    pub needs_connections: bool,
     pub parameters: Vec<ParameterInfo>,
     pub columns: Vec<ColumnInfo>,
 }
@@ -130,6 +132,12 @@ impl Metric {
     #[must_use]
     pub fn reads_uploads(&self) -> bool {
         self.tables.contains(&Table::Uploads)
+    }
+
+    /// Whether its answer depends on connections.
+    #[must_use]
+    pub fn reads_connections(&self) -> bool {
+        self.info.needs_connections
     }
 
     /// Whether its answer counts days up to the end of the request's period, or to today.
@@ -257,6 +265,7 @@ fn parse(name: &str, text: &str, limits: &params::ParameterLimits) -> Result<(Me
             definition: matter.definition,
             chart: matter.chart,
             over_aggregates: matter.over_aggregates,
+            needs_connections: matter.tables.contains(&Table::Connections),
             parameters,
             columns: Vec::new(),
         },

@@ -17,6 +17,7 @@ mod params;
 mod period;
 mod plan;
 mod ranks;
+mod relations;
 mod select;
 mod session;
 mod sql_session;

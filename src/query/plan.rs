@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::{ArrayRef, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Date32Array, RecordBatch, StringArray};
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use chrono_tz::Tz;
 use datafusion::{
@@ -22,11 +22,12 @@ use super::{
     month_cells::MonthCells,
     params::{MetricRequest, ParameterError},
     period::{Grain, Moment, days_since_epoch},
+    relations::{connection_columns, project_columns, upload_columns},
     session::{Content, Table},
 };
 use crate::{
     access::{Detail, Scope, Sight},
-    catalog::{Project, UploadFacts},
+    catalog::{ConnectionFacts, Project, UploadFacts},
     ids::{Month, ProjectSlug},
     lake::{LakeFile, Snapshot, masking::Masking, scan::ScanFile},
 };
@@ -67,6 +68,8 @@ pub struct Inputs<'a> {
     pub projects: &'a [ProjectFacts],
     /// At least the uploads of the scope's projects; others are ignored.
     pub uploads: &'a [UploadFacts],
+    /// The connections of the scope's own projects, where the metric reads them; others are ignored.
+    pub connections: &'a BTreeMap<ProjectSlug, Vec<ConnectionFacts>>,
     /// What days are counted back from.
     pub now: DateTime<Utc>,
     /// Whether the lake is looked at as it was.
@@ -85,7 +88,7 @@ pub(super) struct Plan<'a> {
     now: DateTime<Utc>,
     /// The months of projects that it reads and that are shared as aggregates, each with its cells, once they are known.
     pub(super) aggregates: BTreeMap<(ProjectSlug, Month), Option<Arc<MonthCells>>>,
-    /// Projects that are not in it, because it asks more of them than the aggregates as which they are shared.
+    /// Projects that are not in it, because it asks more of them than what is shared of them.
     pub(super) left_out: Option<TooDetailed>,
 }
 
@@ -123,7 +126,9 @@ impl<'a> Plan<'a> {
         let months = self.months_of_aggregates(inputs);
         let shared = self.projects.iter().filter(|project| !inputs.scope.owns(&project.slug));
         let shared: Vec<ProjectSlug> = shared.map(|project| project.slug.clone()).collect();
-        let asked = if inputs.is_earlier && !shared.is_empty() {
+        let asked = if metric.reads_connections() && !shared.is_empty() {
+            Err(TooDetailed::connections(shared))
+        } else if inputs.is_earlier && !shared.is_empty() {
             Err(TooDetailed::earlier(shared))
         } else {
             aggregates::check(metric, request, &months, (self.start(Tz::UTC), self.end(Tz::UTC)))
@@ -281,6 +286,7 @@ impl<'a> Plan<'a> {
             }
             Table::Months => self.month_columns(inputs),
             Table::AsOf => self.as_of_columns(),
+            Table::Connections => connection_columns(&self.connections(inputs)),
             Table::Sites => {
                 return Ok(Content::Sites(self.other_files(inputs), one_of("site", &request.sites)));
             }
@@ -331,6 +337,14 @@ impl<'a> Plan<'a> {
         vec![Arc::new(StringArray::from_iter_values(slugs)), Arc::new(Date32Array::from_iter_values(days))]
     }
 
+    /// The connections of its projects, each project's together. None are another organisation's: whoever is shared a project
+    /// is not answered of it, and were it, it would have none.
+    pub(super) fn connections<'i>(&self, inputs: &'i Inputs<'_>) -> Vec<(&'i ProjectSlug, &'i ConnectionFacts)> {
+        let own = self.projects.iter().filter(|project| inputs.scope.owns(&project.slug));
+        let of_own = own.filter_map(|project| inputs.connections.get_key_value(&project.slug));
+        of_own.flat_map(|(slug, connections)| connections.iter().map(move |one| (slug, one))).collect()
+    }
+
     /// Fills in what the request left to its defaults.
     pub(super) fn show(&self, parameters: &mut serde_json::Map<String, serde_json::Value>, metric: &Metric) {
         let slugs: Vec<&ProjectSlug> = self.projects.iter().map(|project| &project.slug).collect();
@@ -364,33 +378,4 @@ fn held_months<'a>(
 fn one_of(column: &str, values: &[String]) -> Option<Expr> {
     let list = values.iter().map(|value| lit(value.as_str())).collect();
     (!values.is_empty()).then(|| col(column).in_list(list, false))
-}
-
-/// The columns of [`Table::Projects`], each project with its zone.
-pub(super) fn project_columns<'z>(projects: &[&ProjectFacts], zones: impl Iterator<Item = &'z str>) -> Vec<ArrayRef> {
-    let text = |value: fn(&ProjectFacts) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(projects.iter().map(|project| value(project))))
-    };
-    vec![
-        text(|project| project.slug.as_str()),
-        text(|project| &project.name),
-        text(|project| &project.kind),
-        text(|project| &project.currency),
-        Arc::new(StringArray::from_iter_values(zones)),
-        text(|project| &project.country),
-    ]
-}
-
-/// The columns of [`Table::Uploads`].
-pub(super) fn upload_columns(uploads: &[&UploadFacts]) -> Vec<ArrayRef> {
-    let text = |value: fn(&UploadFacts) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(uploads.iter().map(|upload| value(upload))))
-    };
-    let committed = uploads.iter().map(|upload| upload.committed_at.timestamp_micros());
-    vec![
-        text(|upload| upload.id.as_str()),
-        text(|upload| upload.project.as_str()),
-        text(|upload| &upload.dataset_name),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(committed).with_timezone("UTC")),
-    ]
 }

@@ -63,6 +63,10 @@ pub(super) enum Table {
     Sites,
     /// By project, `day`: the last local day before the request's end, or today.
     AsOf,
+    /// The connections of the scope's projects, as they are now: `project_id`, `external_id`, which is the `meter_id` of their
+    /// payments, and `connected_on`. Of projects that are only shared there are none, so a metric that names them is not
+    /// answered of such projects.
+    Connections,
 }
 
 impl Table {
@@ -73,6 +77,7 @@ impl Table {
             Self::Months => "months",
             Self::Sites => "sites",
             Self::AsOf => "as_of",
+            Self::Connections => "connections",
         }
     }
 
@@ -97,6 +102,9 @@ impl Table {
             ],
             Self::Sites => vec![text("project_id"), Field::new("site", DataType::Utf8View, false)],
             Self::AsOf => vec![text("project_id"), Field::new("day", DataType::Date32, false)],
+            Self::Connections => {
+                vec![text("project_id"), text("external_id"), Field::new("connected_on", DataType::Date32, true)]
+            }
         }))
     }
 }
@@ -106,6 +114,16 @@ pub(super) enum Content {
     Rows(RecordBatch),
     /// The distinct sites of the payments of these files, restricted to this and to nothing else.
     Sites(Vec<ScanFile>, Option<Expr>),
+}
+
+impl Content {
+    /// What it takes before anything is asked of it; in bytes.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Rows(batch) => batch.get_array_memory_size(),
+            Self::Sites(..) => 0,
+        }
+    }
 }
 
 /// What a session's relations hold.

@@ -23,7 +23,7 @@ use object_store::local::LocalFileSystem;
 use super::{
     ProjectFacts,
     connection_rows::{self, ProjectConnection},
-    plan::{project_columns, upload_columns},
+    relations::{project_columns, upload_columns},
     session::{LAKE_URL, NAMED, Table, rows},
 };
 use crate::{

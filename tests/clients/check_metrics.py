@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Uploads payments made by chance to a running server, and computes what each metric says of them anew, from the same rows.
+"""Uploads payments and connections made by chance to a running server, and computes what each metric says of them anew, from the same rows.
 
     check_metrics.py BASE_URL ADMIN_KEY [SEED]
 
@@ -28,6 +28,7 @@ HEADER = ["TIMESTAMP", "ID", "METER_ID", "CUSTOMER_ID", "CUSTOMER NAME", "TRANSA
 # Zones without clocks that change, so that a local day needs no database: hours ahead of UTC.
 PROJECTS = {"mkata": ("KES", "Africa/Nairobi", 3), "idanre": ("NGN", "Africa/Lagos", 1)}
 STATUSES = {"settled": ["SUCCESS", "", "PAID"], "reversed": ["REVERSED"], "failed": ["FAILED"], "pending": ["PENDING"]}
+CATEGORIES = ["Residential", "Commercial", "Productive", "Public", "Anchor"]
 ZERO = Decimal(0)
 
 
@@ -67,6 +68,25 @@ def made(seed: int) -> list[Payment]:
                 at = month + timedelta(seconds=chance.choice([-1, 0, 1, 86_399]))
             payments.append(Payment(project, at, number, chance))
     return payments
+
+
+class Connection:
+    def __init__(self, meter: str, chance: random.Random):
+        self.meter, self.category = meter, chance.choice([None, *CATEGORIES])
+        # Many at the edge of a week, a month or a quarter, some after all payments, some on no known day.
+        day = date(2023, 12, 1) + timedelta(days=chance.randrange(240))
+        edge = date(2024, chance.randint(1, 7), 1) + timedelta(days=chance.choice([-1, 0, 1]))
+        self.connected_on = chance.choice([None, day, day, edge, edge, edge])
+
+    def row(self) -> list[str]:
+        return [self.meter, self.category or "", "" if self.connected_on is None else self.connected_on.isoformat()]
+
+
+def connected(seed: int) -> dict[str, list[Connection]]:
+    """Connections of each project: of some meters that pay, and of some that never do."""
+    chance = random.Random(f"connections {seed}")
+    meters = [f"M{number:03}" for number in range(60)]
+    return {slug: [Connection(meter, chance) for meter in meters if chance.random() < 0.7] for slug in PROJECTS}
 
 
 def rounded(value: Decimal, places: int) -> Decimal:
@@ -212,6 +232,63 @@ def concentration(payments):
         yield slug, currency(slug), len(customers), top, revenue, most, share
 
 
+def period(grain: str, day: date) -> date | None:
+    """The first day of the period that a day is in."""
+    quarter = day.month - (day.month - 1) % 3
+    return {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1),
+            "quarter": day.replace(month=quarter, day=1), "year": day.replace(month=1, day=1), "all": None}[grain]
+
+
+def in_service(connections: list[Connection], grain: str, first: date | None, last: date) -> list[Connection]:
+    """Those that were connected by the last day of the request, and in the period or one before it."""
+    def is_there(day: date | None) -> bool:
+        return day is None or (day <= last and (first is None or period(grain, day) <= first))
+    return [connection for connection in connections if is_there(connection.connected_on)]
+
+
+def undated(connections: list[Connection]) -> int:
+    return sum(connection.connected_on is None for connection in connections)
+
+
+def within(payments, last: date) -> list[Payment]:
+    return [payment for payment in payments if payment.day() <= last]
+
+
+def revenue_per_category(payments, connections, grain, last):
+    category = {(slug, one.meter): one.category for slug, of_project in connections.items() for one in of_project}
+    keys = (project, lambda payment: period(grain, payment.day()), lambda payment: category.get((payment.project, payment.meter)))
+    for (slug, first, name), group in grouped(settled(within(payments, last)), *keys).items():
+        yield slug, first, name, currency(slug), total(group), len(group), len({payment.customer for payment in group})
+
+
+def arpu(payments, connections, grain, last):
+    paid = grouped(settled(within(payments, last)), project, lambda payment: period(grain, payment.day()))
+    for (slug, first), group in paid.items():
+        there = in_service(connections[slug], grain, first, last)
+        yield slug, first, currency(slug), total(group), len(there), undated(there), ratio(total(group), len(there), 4)
+
+
+def paying_ratio(payments, connections, grain, last):
+    paid = grouped(settled(within(payments, last)), project, lambda payment: period(grain, payment.day()))
+    for (slug, first), group in paid.items():
+        there = in_service(connections[slug], grain, first, last)
+        meters = {payment.meter for payment in group}
+        paying = meters & {connection.meter for connection in there}
+        share = ratio(len(paying), len(there), 6)
+        yield slug, first, len(there), undated(there), len(paying), len(meters - paying), share
+
+
+def match_rate(payments, connections, _, last):
+    for (slug,), group in grouped(within(payments, last), project).items():
+        known = {connection.meter for connection in connections[slug]}
+        meters = {payment.meter for payment in group}
+        matched = [payment for payment in group if payment.meter in known]
+        money, of_matched = total(settled(group)), total(settled(matched))
+        yield (slug, currency(slug), len(meters), len(meters & known), ratio(len(meters & known), len(meters), 6),
+               len(group), len(matched), ratio(len(matched), len(group), 6), money, of_matched,
+               ratio(of_matched, money, 6) if money > 0 else None, len(known), ratio(len(meters & known), len(known), 6))
+
+
 # By the name of the metric: its parameters, and what it says.
 METRICS = {
     "net_revenue": ("", net_revenue),
@@ -224,6 +301,12 @@ METRICS = {
     "reversal_rate": ("", reversal_rate),
     "concentration": ("", concentration),
 }
+
+# Those that need connections, each with every grain that it takes.
+OF_CONNECTIONS = {"revenue_per_category": revenue_per_category, "arpu": arpu, "paying_ratio": paying_ratio, "match_rate": match_rate}
+GRAINS = ["day", "week", "month", "quarter", "year", "all"]
+# The last day of a request, which may cut a period off.
+LAST_DAYS = [date(2024, 4, 17), date(2024, 6, 30), date(2024, 12, 31)]
 
 
 def request(base: str, key: str, path: str, body: bytes | None = None, kind: str = "application/json") -> str:
@@ -256,7 +339,7 @@ def main() -> None:
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     base, key, seed = (sys.argv[1:] + ["1"])[:3]
-    payments, report = made(int(seed)), Report()
+    payments, connections, report = made(int(seed)), connected(int(seed)), Report()
     for slug, (money, zone, _) in PROJECTS.items():
         body = {"slug": slug, "name": slug, "kind": "mini_grid", "currency": money, "time_zone": zone, "country": "KE"}
         request(base, key, "/v1/projects", json.dumps(body).encode())
@@ -264,16 +347,26 @@ def main() -> None:
         csv.writer(text, lineterminator="\n").writerows([HEADER] + [row.row() for row in payments if row.project == slug])
         query = urllib.parse.urlencode({"project": slug, "dataset_name": "d"})
         request(base, key, f"/v1/uploads?{query}", text.getvalue().encode(), "text/csv")
+        text = io.StringIO()
+        header = ["EXTERNAL_ID", "CATEGORY", "CONNECTED_ON"]
+        csv.writer(text, lineterminator="\n").writerows([header] + [one.row() for one in connections[slug]])
+        request(base, key, f"/v1/projects/{slug}/connections", text.getvalue().encode(), "text/csv")
     scope = "&".join(f"project={slug}" for slug in PROJECTS)
-    for name, (parameters, compute) in METRICS.items():
+    asked = [(name, parameters, compute(payments)) for name, (parameters, compute) in METRICS.items()]
+    for name, compute in OF_CONNECTIONS.items():
+        for grain in GRAINS if name != "match_rate" else ["all"]:
+            for last in LAST_DAYS:
+                parameters = f"to={last + timedelta(days=1)}" + (f"&grain={grain}" if name != "match_rate" else "")
+                asked.append((name, parameters, compute(payments, connections, grain, last)))
+    for name, parameters, rows in asked:
         answer = request(base, key, f"/v1/metrics/{name}?{scope}&{parameters}&format=csv&limit=100000")
         found = {tuple(map(shortened, row)) for row in list(csv.reader(io.StringIO(answer)))[1:]}
-        expected = {tuple(map(plain, row)) for row in compute(payments)}
+        expected = {tuple(map(plain, row)) for row in rows}
         wrong = [f"ours alone: {row}" for row in sorted(found - expected)[:3]]
         wrong += [f"Python's alone: {row}" for row in sorted(expected - found)[:3]]
         if not expected:
             wrong.append("there is nothing to compare")
-        report.check(f"{name}: {len(expected)} rows of seed {seed} are what Python computes, to the last decimal", wrong)
+        report.check(f"{name} {parameters}: {len(expected)} rows of seed {seed} are what Python computes, to the last decimal", wrong)
     report.exit()
 
 

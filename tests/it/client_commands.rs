@@ -28,13 +28,13 @@ fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/samples").join(name).join("ELECTRICITY_PAYMENT.csv")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
 /// What a command wrote to stderr, once it has ended with that code.
 #[track_caller]
-fn failed(output: &Output, code: i32) -> String {
+pub fn failed(output: &Output, code: i32) -> String {
     let told = text(&output.stderr).to_owned();
     assert_eq!(output.status.code(), Some(code), "{told}{}", text(&output.stdout));
     told
@@ -42,7 +42,7 @@ fn failed(output: &Output, code: i32) -> String {
 
 /// The one line of JSON that a failure is.
 #[track_caller]
-fn failed_in_json(output: &Output, code: i32) -> Value {
+pub fn failed_in_json(output: &Output, code: i32) -> Value {
     let told = failed(output, code);
     assert_eq!(told.lines().count(), 1, "{told}");
     let error = serde_json::from_str::<Value>(&told).unwrap()["error"].clone();
@@ -52,7 +52,7 @@ fn failed_in_json(output: &Output, code: i32) -> Value {
 }
 
 /// Runs the command beside the server, which is in this process, so that neither waits for the other.
-async fn ask(address: &str, key: &str, input: &[u8], arguments: &[&str]) -> Output {
+pub async fn ask(address: &str, key: &str, input: &[u8], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut command = wattlake(folder.path(), arguments);
     command.env("WATTLAKE_SERVER", address).env("WATTLAKE_KEY", key);
@@ -67,7 +67,7 @@ async fn ask(address: &str, key: &str, input: &[u8], arguments: &[&str]) -> Outp
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-async fn on(server: &TestServer, arguments: &[&str]) -> Output {
+pub async fn on(server: &TestServer, arguments: &[&str]) -> Output {
     ask(&server.address, &server.admin.secret, &[], arguments).await
 }
 
@@ -75,7 +75,7 @@ fn ingest<'a>(file: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["ingest", file, "--project", "kitobo", "--dataset-name", "12_2024_Kitobo"], more].concat()
 }
 
-async fn server_with_project() -> TestServer {
+pub async fn server_with_project() -> TestServer {
     let server = TestServer::start().await;
     server.admin().make_project("kitobo").await;
     server

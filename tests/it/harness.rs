@@ -168,6 +168,14 @@ impl<'a> Admin<'a> {
         }
     }
 
+    /// Sends a CSV of connections, which must be taken.
+    pub async fn take_connections(&self, project: &str, csv: &str) {
+        let request = self.request(Method::POST, &format!("/v1/projects/{project}/connections"));
+        let request = request.header(header::CONTENT_TYPE, "text/csv").body(csv.to_owned());
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
+
     /// Columns of a metric's rows with a space between, as its CSV has them, where amounts are exact.
     pub async fn figures(&self, metric: &str, columns: &str) -> Vec<String> {
         let joint = if metric.contains('?') { '&' } else { '?' };

@@ -13,6 +13,8 @@ mod canary;
 mod cli;
 mod client_commands;
 mod clients;
+mod connection_commands;
+mod connection_metrics;
 mod connections;
 mod corrections;
 mod crash;

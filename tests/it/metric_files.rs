@@ -47,6 +47,8 @@ async fn every_metric_says_of_two_small_files_what_can_be_worked_out_by_hand() {
         let file = fs::read(folder.join(slug).with_extension("csv")).unwrap();
         server.admin().commit(&Upload::new(slug, file)).await;
     }
+    let connections = fs::read_to_string(folder.join("kitobo.connections.csv")).unwrap();
+    server.admin().take_connections("kitobo", &connections).await;
     let catalogue = server.admin().get("/v1/metrics").await.body;
     let metrics = catalogue["metrics"].as_array().unwrap().iter();
     let metrics: BTreeSet<String> = metrics.map(|metric| metric["name"].as_str().unwrap().to_owned()).collect();

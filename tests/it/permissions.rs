@@ -517,6 +517,10 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
         add_up.map(|metric| format!("/v1/metrics/{}", metric["name"].as_str().unwrap())).collect();
     assert!(!offered.is_empty());
     offered.push("/v1/metrics/{name}".to_owned());
+    let needing = catalogue["metrics"].as_array().unwrap().iter().filter(|metric| metric["needs_connections"] == true);
+    let needing: Vec<String> =
+        needing.map(|metric| format!("/v1/metrics/{}", metric["name"].as_str().unwrap())).collect();
+    assert!(!needing.is_empty());
     let of_metric = |route: &Route| route.line == "GET /v1/metrics/{name}";
     for route in routes(&world.server).await {
         let Some(cells) = expected(table[route.line.as_str()]) else { continue };
@@ -524,9 +528,10 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
             let mut answers = Vec::new();
             for (whose, status) in Whose::ALL.into_iter().zip(statuses) {
                 let (answer, names) = world.ask(&world.holder(role), &route, whose).await;
-                // Of what is shared as aggregates, not every metric can be asked.
-                let too_detailed =
-                    whose == Whose::Aggregate && status == 200 && !offered.contains(&route.path) && of_metric(&route);
+                // Of what is shared as aggregates, not every metric can be asked, and of what is shared none of connections.
+                let not_shared = whose.is_shared() && needing.contains(&route.path);
+                let beyond = whose == Whose::Aggregate && !offered.contains(&route.path) || not_shared;
+                let too_detailed = beyond && status == 200 && of_metric(&route);
                 let status = if too_detailed && role != Role::Admin { 403 } else { status };
                 if answer.status.as_u16() != status {
                     wrong.push(format!(
@@ -535,7 +540,10 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
                     ));
                 }
                 if too_detailed && status == 403 {
-                    answer.assert_problem(403, "shared_as_aggregates");
+                    answer.assert_problem(
+                        403,
+                        if not_shared { "connections_not_shared" } else { "shared_as_aggregates" },
+                    );
                 } else if answer.status == StatusCode::FORBIDDEN {
                     answer.assert_problem(403, "forbidden");
                     assert_eq!((&answer.body["role"], &answer.body["needed"][0]), (&json!(role), &json!("admin")));

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     access::{Principal, ProjectOwner, Scope},
-    catalog::UploadFacts,
+    catalog::{ConnectionFacts, UploadFacts},
     config::{QueryConfig, Sources},
     ids::{Month, OrganisationSlug, ProjectSlug},
     lake::{LakeFile, Snapshot, Verified},
@@ -70,6 +70,7 @@ pub(super) struct Lake {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) projects: Vec<ProjectFacts>,
     uploads: Vec<UploadFacts>,
+    pub(super) connections: BTreeMap<ProjectSlug, Vec<ConnectionFacts>>,
     pub(super) engine: Engine,
     pub(super) metrics: Metrics,
     pub(super) now: DateTime<Utc>,
@@ -119,6 +120,7 @@ impl Lake {
         Self {
             engine: Engine::new(root.path(), limits).unwrap(),
             uploads: uploads.filter(sent).collect(),
+            connections: BTreeMap::new(),
             projects: slugs.iter().map(|slug| facts(slug)).collect(),
             metrics: Metrics::load(&ParameterLimits::default()).await.unwrap(),
             now: "2024-05-20T12:00:00Z".parse().unwrap(),
@@ -153,7 +155,15 @@ impl Lake {
 
     pub(super) fn inputs<'a>(&'a self, scope: &'a Scope) -> Inputs<'a> {
         let snapshot = Arc::clone(&self.snapshot);
-        Inputs { snapshot, scope, projects: &self.projects, uploads: &self.uploads, now: self.now, is_earlier: false }
+        Inputs {
+            snapshot,
+            scope,
+            projects: &self.projects,
+            uploads: &self.uploads,
+            connections: &self.connections,
+            now: self.now,
+            is_earlier: false,
+        }
     }
 
     pub(super) async fn ask(&self, metric: &str, pairs: &[(&str, &str)]) -> Result<Answer, QueryError> {
