@@ -78,6 +78,50 @@ const TABLE: &[(&str, &str)] = &[
         "DELETE /v1/programmes/{programme}/enrolments/{project}",
         "200/200/404 200/404/404/200 403/404/404/403 403/404/404/403 403/404/404/403",
     ),
+    (
+        "GET /v1/programmes/{programme}/submissions",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "POST /v1/programmes/{programme}/submissions",
+        "201/201/404 201/404/404/201 403/404/404/403 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "GET /v1/programmes/{programme}/submissions/{project}/{external_id}",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    // What was submitted does not pay.
+    ("POST /v1/programmes/{programme}/submissions/paid", "409/409/404 409/404/404 403/404/404 403/404/404 403/404/404"),
+    (
+        "GET /v1/programmes/{programme}/verifications",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "POST /v1/programmes/{programme}/verifications",
+        "202/202/404 202/404/404/202 403/404/404/403 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "GET /v1/programmes/{programme}/verifications/{run}",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "GET /v1/programmes/{programme}/verifications/{run}/verdicts",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "GET /v1/programmes/{programme}/verifications/{run}/verdicts/{project}/{external_id}",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    (
+        "POST /v1/programmes/{programme}/verifications/{run}/replay",
+        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+    ),
+    // A report has the verdicts of all.
+    (
+        "GET /v1/programmes/{programme}/verifications/{run}/report",
+        "200/200/404 200/404/404/403 200/404/404/403 403/404/404/403 403/404/404/403",
+    ),
+    ("GET /v1/verification-key", "200 200 200 200 200"),
     ("GET /v1/uploads", "200/200/404 200/404/404 200/404/404 403 200/404/404"),
     ("POST /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
     ("PUT /v1/uploads", "201/201/404 201/404/404 403 403 201/404/404"),
@@ -172,6 +216,8 @@ struct Side {
     deleted: String,
     /// A query in SQL whose result is kept, and one that may be cancelled.
     queries: [String; 2],
+    /// A verification of its programme.
+    run: String,
 }
 
 struct World {
@@ -207,7 +253,7 @@ impl World {
             let (upload, deleted) = (sent("A1").await, sent("A2").await);
             let gone = server.holder(&manager).delete(&format!("/v1/uploads/{deleted}")).await;
             assert_eq!(gone.status, 200, "{}", gone.text);
-            sides.push(Side { organisation, project, upload, deleted, queries });
+            sides.push(Side { organisation, project, upload, deleted, queries, run: String::new() });
             if keys.is_empty() {
                 keys = vec![(Role::Manager, manager), (Role::Uploader, uploader)];
             }
@@ -219,16 +265,18 @@ impl World {
         let nothing = format!("upl_{}", "0".repeat(32));
         let no_query = || format!("qry_{}", "0".repeat(32));
         let queries = [no_query(), no_query()];
-        let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing, queries };
-        let world = Self { server, keys, sides, absent, made: Cell::new(0) };
+        let run = format!("vrf_{}", "0".repeat(32));
+        let absent = Side { organisation, project, upload: nothing.clone(), deleted: nothing, queries, run };
+        let mut world = Self { server, keys, sides, absent, made: Cell::new(0) };
         for whose in [Whose::Shared, Whose::Masked, Whose::Aggregate] {
             world.share(whose, "own-org", None).await;
         }
         world.share(Whose::Expired, "own-org", Some(Utc::now())).await;
         let revoked = world.share(Whose::Revoked, "own-org", None).await;
         world.server.catalog.revoke_share(&revoked.parse().unwrap()).await.unwrap();
-        for (whose, _) in Whose::THERE {
+        for (at, (whose, _)) in Whose::THERE.into_iter().enumerate() {
             world.make_programme(whose).await;
+            world.sides[at].run = world.verify(whose).await;
         }
         world
     }
@@ -304,6 +352,22 @@ impl World {
         self.server.catalog.enrol(NewEnrolment { programme, project, version: 1, enrolled_by: None }).await.unwrap();
     }
 
+    /// Verifies a connection that takes part in a side's programme, and gives the run's id.
+    async fn verify(&self, whose: Whose) -> String {
+        let (admin, programme, project) = (self.server.admin(), self.programme(whose), self.enrolled(whose));
+        let connection = json!({"connections": [{"external_id": SUBMITTED}]});
+        let sent = admin.post(&format!("/v1/projects/{project}/connections"), connection).await;
+        assert_eq!(sent.status, 200, "{}", sent.text);
+        let wanted = [SUBMITTED.to_owned()];
+        self.server.catalog.submit(&programme, &project, Some(&wanted), "matrix", 9).await.unwrap();
+        let begun = admin.post(&format!("/v1/programmes/{programme}/verifications"), json!({})).await;
+        assert_eq!(begun.status, 202, "{}", begun.text);
+        while admin.get(begun.header("location")).await.body["state"] == "running" {
+            tokio::task::yield_now().await;
+        }
+        begun.body["id"].as_str().unwrap().to_owned()
+    }
+
     fn programme(&self, whose: Whose) -> ProgrammeSlug {
         self.side(whose).organisation.replace("-org", "-programme").parse().unwrap()
     }
@@ -329,8 +393,11 @@ impl World {
     async fn ask(&self, holder: &Admin<'_>, route: &Route, whose: Whose) -> (Answer, Vec<String>) {
         let side = self.side(whose);
         let prefix = if route.path.contains("{prefix}") { self.prefix(whose).await } else { String::new() };
-        let connection =
-            if route.path.contains("{external_id}") { self.connection(whose).await } else { String::new() };
+        let connection = if route.path.ends_with("connections/{external_id}") {
+            self.connection(whose).await
+        } else {
+            String::new()
+        };
         let slug = if route.path.starts_with("/v1/organisations") { &side.organisation } else { &side.project };
         let id = match route.path.as_str() {
             path if path.ends_with("/shares/{id}") => self.share_id(whose).await,
@@ -347,7 +414,9 @@ impl World {
         }
         let path = path.replace("{name}", if of_saved { SAVED } else { "revenue_per_site" });
         let (programme, enrolled) = (self.programme(whose), self.enrolled(whose));
-        let path = path.replace("{external_id}", &connection);
+        let submitted = path.starts_with("/v1/programmes/");
+        let path =
+            path.replace("{external_id}", if submitted { SUBMITTED } else { &connection }).replace("{run}", &side.run);
         let path = path.replace("{programme}", programme.as_str()).replace("{project}", enrolled.as_str());
         let query = match route.line.as_str() {
             "GET /v1/uploads" | "GET /v1/metrics/{name}" | "GET /v1/audit" => format!("?project={}", side.project),
@@ -374,6 +443,12 @@ impl World {
                 let _ = self.server.catalog.withdraw_enrolment(&programme, &enrolled).await;
                 request.json(&json!({"project": enrolled, "version": 1, "consent": true}))
             }
+            "POST /v1/programmes/{programme}/submissions" => request.json(&json!({"project": enrolled})),
+            "POST /v1/programmes/{programme}/submissions/paid" => {
+                let paid = json!({"project": enrolled, "external_id": SUBMITTED});
+                request.json(&json!({"connections": [paid]}))
+            }
+            "POST /v1/programmes/{programme}/verifications" => request.json(&json!({"dry_run": true})),
             "POST /v1/organisations" => request.json(&json!({"slug": format!("o{number}"), "name": "N"})),
             "POST /v1/projects/{slug}/connections" => {
                 request.header("content-type", "text/csv").body(format!("EXTERNAL_ID\nmeter-n{number}\n"))
@@ -400,8 +475,15 @@ impl World {
             }
             _ => request,
         };
-        let names =
-            vec![side.organisation.clone(), side.project.clone(), id, prefix, connection, programme.to_string()];
+        let names = vec![
+            side.organisation.clone(),
+            side.project.clone(),
+            id,
+            prefix,
+            connection,
+            programme.to_string(),
+            side.run.clone(),
+        ];
         (Answer::of(request.send().await.unwrap()).await, names)
     }
 }
@@ -409,6 +491,9 @@ impl World {
 fn rule() -> Value {
     json!({"window": {"kind": "before_as_of", "days": 90}})
 }
+
+/// The id of what was submitted to every programme.
+const SUBMITTED: &str = "submitted";
 
 /// The name of what every organisation has saved.
 const SAVED: &str = "saved";
