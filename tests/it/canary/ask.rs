@@ -170,6 +170,7 @@ impl Inquirer<'_> {
                     let prefix = match route.path.as_str() {
                         _ if name == "prefix" => "",
                         _ if name == "external_id" => "zqx",
+                        _ if name == "run" => "vrf_",
                         path if path.contains("/shares/") => "shr_",
                         path if path.contains("/queries/") => "qry_",
                         _ => "upl_",
@@ -314,6 +315,11 @@ impl Inquirer<'_> {
             "/v1/programmes" => {
                 json!({"slug": programme, "name": word, "rule": {"window": {"kind": "before_as_of", "days": 9}}})
             }
+            path if path.ends_with("/submissions") => json!({"project": theirs}),
+            path if path.ends_with("/submissions/paid") => {
+                json!({"connections": [{"project": theirs, "external_id": word}]})
+            }
+            path if path.ends_with("/verifications") => json!({"dry_run": true, "projects": [theirs]}),
             path if path.ends_with("/enrolments") => json!({"project": theirs, "version": 1, "consent": true}),
             "/v1/uploads/delete" => json!({"uploads": uploads}),
             "/v1/sql" => json!({"sql": self.sql(), "format": self.dice.pick(&FORMATS[..5])}),

@@ -48,6 +48,8 @@ pub mod place {
     pub const RECORD: char = 'r';
     /// The slug and the name of a programme.
     pub const PROGRAMME: char = 'j';
+    /// What a programme is shown of a connection that was submitted to it, and of the payment that it is verified by.
+    pub const SUBMITTED: char = 'f';
     /// The note of a share.
     pub const NOTE: char = 'h';
     /// Rows that nobody else is shown.
@@ -90,7 +92,7 @@ pub fn may_see(asker: char, canary: &Canary) -> bool {
         // Who gives names whom it gives to.
         (RECIPIENT, GIVER, place::ORGANISATION | place::RECORD | place::NOTE | place::PROGRAMME)
         // Who takes part in a programme is shown to who administers it.
-        | (GIVER, RECIPIENT, place::RECORD)
+        | (GIVER, RECIPIENT, place::RECORD | place::SUBMITTED)
         | (GIVER | BYSTANDER, RECIPIENT, place::ORGANISATION | place::SAID) => true,
         (RECIPIENT, GIVER, place) => {
             let shown = place.to_digit(10).and_then(|line| SHOWN.get(line as usize));
@@ -149,6 +151,7 @@ impl World {
         }
         world.share_all(&admin).await;
         world.make_programmes(&admin).await;
+        world.submit_and_verify().await;
         for owner in [GIVER, RECIPIENT, BYSTANDER] {
             world.ask_and_save(owner).await;
         }
@@ -295,6 +298,44 @@ impl World {
         made(&manager, &path, json!({"project": project, "version": 1, "consent": true})).await;
     }
 
+    /// The recipient submits a connection that pays to the programme of who gives, which verifies it; and tries its others out.
+    async fn submit_and_verify(&mut self) {
+        let project = self.projects.iter().find(|(of, _)| *of == RECIPIENT).unwrap().1.clone();
+        let programme = format!("/v1/programmes/{}", self.programmes[0].1);
+        let [id, serial, site] = ['e', 'e', 'e'].map(|what| self.canary(RECIPIENT, place::SUBMITTED, what));
+        let payment = self.canary(RECIPIENT, place::SUBMITTED, 'i');
+        let hidden: Vec<String> = (0..12).map(|_| self.canary(RECIPIENT, place::OTHER, 'e')).collect();
+        let connection = json!({"external_id": id, "serial_number": serial, "site": site, "customer_name": hidden[0],
+            "phone": hidden[1], "address": hidden[2], "milestone": hidden[3], "product_name": hidden[4]});
+        let row = format!(
+            "2024-06-10T10:00:00,{payment},{id},{},{},{},,{},{},500,{},SUCCESS,{},,{},",
+            hidden[5], hidden[6], hidden[7], hidden[8], hidden[9], hidden[10], hidden[11], hidden[4]
+        );
+        let secret = |owner: char| self.askers.iter().find(|one| (one.owner, one.role) == (owner, "manager")).unwrap().secret.clone();
+        let (recipient, giver) = (secret(RECIPIENT), secret(GIVER));
+        let address = self.process.address.clone();
+        let (recipient, giver) = (Admin::new(&address, &recipient), Admin::new(&address, &giver));
+        let sent = recipient.post(&format!("/v1/projects/{project}/connections"), json!({"connections": [connection]})).await;
+        assert_eq!(sent.status, 200, "{}", sent.text);
+        let file = format!("{HEADER},Source,external_id\n{row}\n").into_bytes();
+        let upload = recipient.commit(&Upload::new(&project, file)).await;
+        let submitted = json!({"project": project, "connections": [id]});
+        made(&recipient, &format!("{programme}/submissions"), submitted).await;
+        let verifications = format!("{programme}/verifications");
+        let as_of = json!({"as_of": "2024-07-01T00:00:00Z"});
+        let of_giver = verified(&giver, &verifications, as_of).await;
+        let tried = verified(&recipient, &verifications, json!({"dry_run": true})).await;
+        let explained = giver.get(&format!("{verifications}/{of_giver}/verdicts/{project}/{id}")).await;
+        for shown in [&payment, &serial, &site] {
+            assert!(explained.text.contains(shown.as_str()), "{}", explained.text);
+        }
+        let given = [(upload["id"].as_str().unwrap(), RECIPIENT), (&id, RECIPIENT), (&of_giver, GIVER)];
+        for (text, owner) in given {
+            self.given.push(Given { text: text.to_owned(), owner, also: &[GIVER, RECIPIENT] });
+        }
+        self.given.push(Given { text: tried, owner: RECIPIENT, also: &[] });
+    }
+
     async fn share_all(&mut self, admin: &Admin<'_>) {
         let slug_of = |owner: char| self.organisations.iter().find(|(of, _)| *of == owner).unwrap().1.clone();
         let project_of = |owner: char| self.projects.iter().find(|(of, _)| *of == owner).unwrap().1.clone();
@@ -322,6 +363,16 @@ impl World {
         assert_eq!(admin.delete(&format!("{path}/{id}")).await.status, 200);
         self.given.push(Given { text: id, owner: BYSTANDER, also: &[] });
     }
+}
+
+/// The id of a verification that has ended.
+async fn verified(holder: &Admin<'_>, path: &str, body: Value) -> String {
+    let begun = holder.post(path, body).await;
+    assert_eq!(begun.status, 202, "{}", begun.text);
+    while holder.get(begun.header("location")).await.body["state"] == "running" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    begun.body["id"].as_str().unwrap().to_owned()
 }
 
 async fn made(admin: &Admin<'_>, path: &str, body: Value) -> Value {
