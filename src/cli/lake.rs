@@ -17,6 +17,7 @@ use crate::{
     ingest::{Ingest, inspect_uploads},
     lake::{Finding, Lake, LakeError},
     server,
+    verification::{VerificationError, inspect_verdicts},
 };
 
 impl From<LakeError> for Failure {
@@ -25,16 +26,24 @@ impl From<LakeError> for Failure {
     }
 }
 
+impl From<VerificationError> for Failure {
+    fn from(error: VerificationError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
 /// Compares everything with what was written: the ledger, the log, the bytes of every file of the lake, what is kept of
-/// every upload, and the audit log. Changes nothing, and may run beside a server. A finding ends it with exit code 1.
+/// every upload, verdicts, and the audit log. Changes nothing, and may run beside a server. A finding ends it with exit code 1.
 pub(super) async fn fsck(folder: &Path, catalog: &Catalog, as_json: bool) -> Result<(), Failure> {
     let mut findings = Lake::inspect(catalog, folder).await?;
     let mut uploads = 0;
     findings.extend(inspect_uploads(catalog, folder, |read| uploads = read).await?);
+    let (verifications, altered) = inspect_verdicts(catalog, folder).await?;
+    findings.extend(altered);
     let AuditCheck { entries, last: (last, hash), broken } = catalog.check_audit().await?;
     findings.extend(broken.map(|(entry, how)| Finding::AuditLog { entry, how }));
     if as_json {
-        say_json(&json!({ "sound": findings.is_empty(), "uploads": uploads,
+        say_json(&json!({ "sound": findings.is_empty(), "uploads": uploads, "verifications": verifications,
             "audit": { "entries": entries, "last": { "seq": last, "hash": hash } },
             "findings": findings.iter().map(finding_json).collect::<Vec<_>>() }))?;
     } else {
@@ -46,8 +55,8 @@ pub(super) async fn fsck(folder: &Path, catalog: &Catalog, as_json: bool) -> Res
         0 if as_json => Ok(()),
         0 => {
             say(&format!(
-                "all is as it was written: the ledger, the log, the lake's files, {uploads} uploads and {entries} entries of \
-                 the audit log"
+                "all is as it was written: the ledger, the log, the lake's files, {uploads} uploads, {verifications} verifications \
+                 and {entries} entries of the audit log"
             ))?;
             say(&format!(
                 "the last entry is {last}, with the hash {hash}; kept elsewhere, they show a log that was made anew"

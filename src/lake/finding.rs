@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ids::{ProjectSlug, UploadId};
+use crate::ids::{ProjectSlug, RunId, UploadId};
 
 /// One thing that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Finding {
     Upload { project: ProjectSlug, upload: UploadId, what: String },
     /// An upload that was answered as committed is in no version of the lake.
     UploadMissing { project: ProjectSlug, upload: UploadId },
+    /// The verdicts of a verification are missing or not as they were kept.
+    Verdicts { run: RunId },
     /// The audit log does not hold from this entry on.
     AuditLog { entry: u64, how: &'static str },
 }
@@ -70,6 +72,7 @@ impl Finding {
             Self::Orphan { .. } => "orphan",
             Self::Upload { .. } => "upload_altered",
             Self::UploadMissing { .. } => "upload_missing",
+            Self::Verdicts { .. } => "verdicts_damaged",
             Self::AuditLog { .. } => "audit_broken",
         }
     }
@@ -99,6 +102,7 @@ impl fmt::Display for Finding {
             Self::Orphan { path } => write!(f, "{path} was left by a change that did not take place"),
             Self::Upload { upload, what, .. } => write!(f, "{upload}: {what}"),
             Self::UploadMissing { upload, .. } => write!(f, "{upload} is committed and in no version of the lake"),
+            Self::Verdicts { run } => write!(f, "the verdicts of {run} are not as they were kept; verify again"),
             Self::AuditLog { entry, how } => write!(f, "entry {entry} of the audit log {how}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What a connection comes to by a rule, and why.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::HashMap, fmt, str::FromStr};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -267,14 +267,14 @@ pub fn parse_decimal(text: &str) -> Option<i128> {
 #[derive(Debug, Default)]
 pub struct Claims {
     /// By what is the same, the first that claims it.
-    ids: BTreeMap<String, (u64, ConnectionName)>,
-    devices: BTreeMap<String, (u64, ConnectionName)>,
+    ids: HashMap<String, (u64, ConnectionName)>,
+    devices: HashMap<String, (u64, ConnectionName)>,
 }
 
 impl Claims {
     /// Enters a claim, in any order.
     pub fn add(&mut self, subject: &Subject) {
-        let claim = |first: &mut BTreeMap<String, (u64, ConnectionName)>, key: &str| {
+        let claim = |first: &mut HashMap<String, (u64, ConnectionName)>, key: &str| {
             let entry = first.entry(key.to_owned()).or_insert_with(|| (subject.turn, subject.name.clone()));
             if subject.turn < entry.0 {
                 *entry = (subject.turn, subject.name.clone());

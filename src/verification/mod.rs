@@ -45,7 +45,7 @@ use crate::{
     config::VerificationConfig,
     ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId, UploadId},
     ingest::Ingest,
-    lake::{AsOf, AsOfError, Lake, LakeError, LiveUpload},
+    lake::{AsOf, AsOfError, Finding, Lake, LakeError, LiveUpload},
     programmes::{Claims, ConnectionName, Outcome, Rule, Selection, Subject, Verdict},
 };
 
@@ -424,6 +424,20 @@ impl Verification {
         }
         Ok(self.ingest.uploads_of(project, uploads).await?)
     }
+}
+
+/// Compares the verdicts of all runs with what was kept, for `wattlake fsck`; says how many runs there are, and those whose
+/// verdicts are others.
+pub async fn inspect_verdicts(
+    catalog: &Catalog,
+    data_dir: &Path,
+) -> Result<(usize, Vec<Finding>), VerificationError> {
+    let (runs, folder) = (catalog.kept_verdicts().await?, data_dir.join(FOLDER));
+    blocking(move || {
+        let altered = runs.iter().filter(|(run, sha256)| verdicts::kept(&path_in(&folder, run), Some(sha256)).is_err());
+        Ok((runs.len(), altered.map(|(run, _)| Finding::Verdicts { run: run.clone() }).collect()))
+    })
+    .await
 }
 
 /// A run that was judged again.
