@@ -25,6 +25,7 @@ fn decode(criterion: &mut Criterion) {
         upload_id: UploadId::new(),
         not_after_micros: i64::MAX,
         routing: None,
+        required: Vec::new(),
         limits: Limits::default(),
     };
     let mut group = criterion.benchmark_group("ingest");

@@ -6,7 +6,7 @@ use sqlx::{Sqlite, Transaction};
 use utoipa::ToSchema;
 
 use super::{
-    Catalog, CatalogError, CurrencyCode, Page, ProgrammeError, from_micros, now, programme_terms::json,
+    Catalog, CatalogError, CurrencyCode, Page, ProgrammeError, WrongCurrency, from_micros, now, programme_terms::json,
     programmes::programme_in, projects::json_array, read, sql,
 };
 use crate::{
@@ -263,7 +263,8 @@ fn check_currency(
         return Ok(());
     }
     let (programme, project, currency) = (programme.clone(), project.clone(), currency.to_owned());
-    Err(ProgrammeError::Currency { programme, project, currency, named: least.keys().cloned().collect() })
+    let named = least.keys().cloned().collect();
+    Err(ProgrammeError::Currency(Box::new(WrongCurrency { programme, project, currency, named })))
 }
 
 /// The same of a currency that a project is to have, and of all the terms that were consented to for it.

@@ -50,7 +50,7 @@ pub use enrolments::{Enrolment, NewEnrolment};
 pub use idempotency::{AnsweredKey, RequestKey};
 pub use keys::{ApiKey, KeyTerms, NewKey, Proof};
 pub use organisations::Organisation;
-pub use programme_error::ProgrammeError;
+pub use programme_error::{ProgrammeError, WrongCurrency};
 pub use programme_terms::ProgrammeVersion;
 pub use programmes::{NewProgramme, Programme, ProgrammeChange, Side};
 pub use project_text::{FieldError, MAX_NAME_CHARS, ProjectText, checked_name};

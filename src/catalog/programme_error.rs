@@ -20,12 +20,8 @@ pub enum ProgrammeError {
     Changed { programme: ProgrammeSlug, newest: u32 },
     #[error("the programme {programme} does not invite {organisation}, whose project it is; who administers it can")]
     NotInvited { programme: ProgrammeSlug, organisation: OrganisationSlug },
-    #[error(
-        "the rule of {programme} names least amounts in {}, and {project} is paid in {currency}, of which nothing could ever be \
-         verified; who administers the programme can name one in {currency}",
-        named.join(", ")
-    )]
-    Currency { programme: ProgrammeSlug, project: ProjectSlug, currency: String, named: Vec<String> },
+    #[error(transparent)]
+    Currency(Box<WrongCurrency>),
     #[error("{project} is not enrolled in {programme}, and never was")]
     NotEnrolled { programme: ProgrammeSlug, project: ProjectSlug },
 }
@@ -37,7 +33,22 @@ impl ProgrammeError {
             Self::Exists(_) | Self::Changed { .. } | Self::NotInvited { .. } => ErrorKind::Conflict,
             Self::Missing(_) | Self::InvitedMissing(_) | Self::NotEnrolled { .. } => ErrorKind::NotFound,
             Self::OwnerInvited(_) => ErrorKind::Invalid,
-            Self::Currency { .. } => ErrorKind::Rejected,
+            Self::Currency(_) => ErrorKind::Rejected,
         }
     }
+}
+
+/// A project is paid in a currency of which a programme's rule names no least amount, while it does of others.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the rule of {programme} names least amounts in {}, and {project} is paid in {currency}, of which nothing could ever be \
+     verified; who administers the programme can name one in {currency}",
+    named.join(", ")
+)]
+pub struct WrongCurrency {
+    pub programme: ProgrammeSlug,
+    pub project: ProjectSlug,
+    pub currency: String,
+    /// Those that the rule names.
+    pub named: Vec<String>,
 }

@@ -141,7 +141,7 @@ pub(super) fn of_programme(error: &ProgrammeError) -> Problem {
         }
         ProgrammeError::Changed { newest, .. } => said("programme_changed").with("newest", *newest),
         ProgrammeError::NotInvited { .. } => said("not_invited"),
-        ProgrammeError::Currency { .. } => said("enrolment_currency"),
+        ProgrammeError::Currency(_) => said("enrolment_currency"),
         ProgrammeError::Missing(_) | ProgrammeError::NotEnrolled { .. } => Problem::not_found(),
     }
 }

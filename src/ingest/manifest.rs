@@ -177,9 +177,10 @@ mod tests {
         let later = ["others", "required"];
         assert!(later.iter().all(|member| !text.contains(member)), "as it was before there could be any: {text}");
         let asks = RequiredColumn { column: "STATUS".to_owned(), programmes: vec!["rural-light".parse().unwrap()] };
+        let other = Folder::begin(data.path(), &UploadId::new()).unwrap();
         let asked = Manifest { required: vec![asks], ..manifest };
-        asked.write(&folder).unwrap();
-        assert_eq!(Manifest::read(&folder).unwrap(), asked);
+        asked.write(&other).unwrap();
+        assert_eq!(Manifest::read(&other).unwrap(), asked);
         fs::write(folder.manifest(), text.replacen("KES", "KFS", 1)).unwrap();
         assert_eq!(Manifest::read(&folder).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -437,7 +437,6 @@ impl World {
                 let slug = format!("r{number}");
                 request.json(&json!({"slug": slug, "name": "N", "rule": rule(), "organisation": side.organisation}))
             }
-            "PATCH /v1/programmes/{programme}" => request.json(&json!({"name": "New"})),
             "POST /v1/programmes/{programme}/enrolments" => {
                 // So that there is something to do.
                 let _ = self.server.catalog.withdraw_enrolment(&programme, &enrolled).await;
@@ -456,7 +455,9 @@ impl World {
             "PATCH /v1/projects/{slug}/connections/{external_id}" => request.json(&json!({"site": "Hill"})),
             "POST /v1/projects/{slug}/shares" => request.json(&json!({"recipient": INVESTOR, "detail": "full"})),
             "PATCH /v1/projects/{slug}/shares/{id}" => request.json(&json!({"note": "N"})),
-            "PATCH /v1/organisations/{slug}" | "PATCH /v1/projects/{slug}" => request.json(&json!({"name": "New"})),
+            "PATCH /v1/organisations/{slug}" | "PATCH /v1/projects/{slug}" | "PATCH /v1/programmes/{programme}" => {
+                request.json(&json!({"name": "New"}))
+            }
             "POST /v1/keys" => request.json(&json!({"name": "k", "role": "viewer", "organisation": side.organisation})),
             "POST /v1/keys/{prefix}/rotate" => request.json(&json!({"overlap_s": 60})),
             "POST /v1/projects" => {

@@ -122,10 +122,10 @@ async fn a_programme_is_seen_by_its_own_organisation_and_the_invited_and_is_abse
 #[tokio::test]
 async fn terms_are_never_edited_other_ones_are_the_next_version_and_the_same_again_change_nothing() {
     let world = World::new().await;
-    let (fund, path) = (world.fund(), "/v1/programmes/light");
+    let (fund, light) = (world.fund(), "/v1/programmes/light");
     let made = world.programme("light", &["STATUS"], &["main"]).await;
     let patch = async |body: Value| {
-        let changed = fund.patch(path, body).await;
+        let changed = fund.patch(light, body).await;
         assert_eq!(changed.status, 200, "{}", changed.text);
         changed.body
     };
@@ -136,19 +136,19 @@ async fn terms_are_never_edited_other_ones_are_the_next_version_and_the_same_aga
     assert_eq!((&second["version"], &second["required_columns"]), (&json!(2), &json!(["STATUS"])));
     let third = patch(json!({"required_columns": ["external_id", "STATUS"], "invited": []})).await;
     assert_eq!((&third["version"], &third["required_columns"]), (&json!(3), &json!(["STATUS", "external_id"])));
-    let first = fund.get(&format!("{path}?version=1")).await.body;
+    let first = fund.get(&format!("{light}?version=1")).await.body;
     assert_eq!((&first["version"], &first["rule"], &first["name"]), (&json!(1), &rule(), &json!("Light 2")));
     assert_eq!(first["version_created_at"], made["version_created_at"]);
-    fund.get(&format!("{path}?version=4")).await.assert_problem(404, "not_found");
-    fund.get(&format!("{path}?version=0")).await.assert_problem(400, "invalid_parameter");
-    let page = fund.get(&format!("{path}/versions?limit=2")).await.body;
+    fund.get(&format!("{light}?version=4")).await.assert_problem(404, "not_found");
+    fund.get(&format!("{light}?version=0")).await.assert_problem(400, "invalid_parameter");
+    let page = fund.get(&format!("{light}/versions?limit=2")).await.body;
     let numbers = |page: &Value| {
         page["versions"].as_array().unwrap().iter().map(|version| version["version"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(numbers(&page), [3, 2]);
-    let rest = format!("{path}/versions?cursor={}", page["next_cursor"].as_str().unwrap());
+    let rest = format!("{light}/versions?cursor={}", page["next_cursor"].as_str().unwrap());
     assert_eq!(numbers(&fund.get(&rest).await.body), [1]);
-    world.main().get(path).await.assert_problem(404, "not_found");
+    world.main().get(light).await.assert_problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn a_project_is_enrolled_by_its_own_organisation_with_consent_to_the_newes
     let again = main.post(path, consent("kitobo", 1)).await;
     assert_eq!((again.status.as_u16(), &again.body), (200, &enrolled.body));
     let listed = async |holder: Admin<'_>| holder.get(path).await.body["enrolments"].as_array().unwrap().clone();
-    assert_eq!(listed(world.main()).await, [enrolled.body.clone()]);
+    assert_eq!(listed(world.main()).await, std::slice::from_ref(&enrolled.body));
     let by_fund = &listed(world.fund()).await[0];
     assert_eq!((&by_fund["project_name"], &by_fund["organisation"]), (&json!("Kitobo"), &json!("main")));
     assert_eq!(by_fund["enrolled_by"], Value::Null, "which key it was is the other side's business");

@@ -162,9 +162,8 @@ impl Inquirer<'_> {
             let own = |of: char| if reads && is_calm { of == asker.owner } else { owner(of) };
             let of_path = match name {
                 "slug" if path.starts_with("/v1/organisations") => some(&self.world.organisations, own),
-                "slug" => some(&self.world.projects, own),
+                "slug" | "project" => some(&self.world.projects, own),
                 "programme" => some(&self.world.programmes, own),
-                "project" => some(&self.world.projects, own),
                 "name" => some(&self.world.saved, own),
                 _ => {
                     let prefix = match route.path.as_str() {
