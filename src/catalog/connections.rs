@@ -177,19 +177,24 @@ impl Catalog {
         project: &ProjectSlug,
         limit: usize,
     ) -> Result<Vec<ConnectionFacts>, CatalogError> {
-        let rows: Vec<(String, Option<String>)> = sqlx::query_as(
-            "SELECT external_id, connected_on FROM connections WHERE project = ? ORDER BY external_id LIMIT ?",
+        // As one text, because the driver takes many times as long to hand over rows one by one.
+        let text: String = sqlx::query_scalar(
+            "SELECT json_group_array(json_array(external_id, connected_on)) FROM
+               (SELECT external_id, connected_on FROM connections WHERE project = ? ORDER BY external_id LIMIT ?)",
         )
         .bind(project.as_str())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-        .fetch_all(&self.pool)
+        .fetch_one(&self.pool)
         .await
         .map_err(sql("read since when meters are connected"))?;
-        let facts = |(external_id, day): (String, Option<String>)| {
-            let connected_on = day.map(|day| read("connection's day", &day)).transpose()?;
-            Ok(ConnectionFacts { external_id, connected_on })
-        };
-        rows.into_iter().map(facts).collect()
+        let unreadable =
+            |error: serde_json::Error| CatalogError::Unreadable { what: "connections", value: error.to_string() };
+        let rows: Vec<(String, Option<NaiveDate>)> = serde_json::from_str(&text).map_err(unreadable)?;
+        let facts = rows.into_iter().map(|(external_id, connected_on)| ConnectionFacts { external_id, connected_on });
+        let mut facts: Vec<ConnectionFacts> = facts.collect();
+        // An aggregate promises no order.
+        facts.sort_unstable_by(|a, b| a.external_id.cmp(&b.external_id));
+        Ok(facts)
     }
 
     /// What the payments of a project show of its connections.
@@ -386,6 +391,26 @@ mod tests {
     async fn ids(catalog: &Catalog, filter: &ConnectionFilter) -> Vec<String> {
         let page = catalog.connections_page(&"a".parse().unwrap(), filter, None, 100).await.unwrap();
         page.items.iter().map(|record| record.connection.external_id().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_metrics_need_of_connections_is_read_whatever_their_ids_and_up_to_a_limit() {
+        let (_folder, catalog) = with_projects(&["a", "b"]).await;
+        let items = serde_json::json!([
+            {"external_id": "\"7\", é\\", "connected_on": "2024-02-29"}, {"external_id": "07"}, {"external_id": "7"},
+        ]);
+        let put = connections(&items);
+        let change = ConnectionsChange { put, ..ConnectionsChange::default() };
+        catalog.change_connections(&"a".parse().unwrap(), &change).await.unwrap();
+        let read = async |project: &str, limit: usize| -> Vec<(String, Option<String>)> {
+            let facts = catalog.connection_facts(&project.parse().unwrap(), limit).await.unwrap();
+            facts.into_iter().map(|one| (one.external_id, one.connected_on.map(|day| day.to_string()))).collect()
+        };
+        let [quoted, zero, plain] =
+            [("\"7\", é\\".to_owned(), Some("2024-02-29".to_owned())), ("07".to_owned(), None), ("7".to_owned(), None)];
+        assert_eq!(read("a", 10).await, [quoted.clone(), zero.clone(), plain]);
+        assert_eq!(read("a", 1).await, [quoted, zero], "one more than the limit says that there are more");
+        assert_eq!(read("b", 10).await, []);
     }
 
     #[tokio::test]
