@@ -342,11 +342,12 @@ impl Catalog {
 
     /// The runs that have ended well, each with the SHA-256 of its verdicts in hexadecimal.
     pub async fn kept_verdicts(&self) -> Result<Vec<(RunId, String)>, CatalogError> {
-        let rows: Vec<(String, Vec<u8>)> =
-            sqlx::query_as("SELECT id, sha256 FROM verification_runs WHERE state = 'done' AND sha256 IS NOT NULL ORDER BY id")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(sql("list verifications"))?;
+        let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+            "SELECT id, sha256 FROM verification_runs WHERE state = 'done' AND sha256 IS NOT NULL ORDER BY id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list verifications"))?;
         rows.into_iter().map(|(id, sha256)| Ok((read("run's id", &id)?, hex::encode(sha256)))).collect()
     }
 

@@ -51,6 +51,7 @@ mod sql_run;
 mod sql_schema;
 mod submissions;
 mod uploads;
+mod verdicts;
 mod verification_answers;
 mod verifications;
 mod watch;
@@ -175,10 +176,10 @@ pub fn router(state: AppState) -> Router {
     // Verdicts are made of all payments of a programme's projects: their own limit is verification.timeout_s.
     let verdicts = OpenApiRouter::new()
         .routes(routes!(verifications::start_verification))
-        .routes(routes!(verifications::list_verdicts))
-        .routes(routes!(verifications::explain_verdict))
-        .routes(routes!(verifications::replay_verification))
-        .routes(routes!(verifications::get_report))
+        .routes(routes!(verdicts::list_verdicts))
+        .routes(routes!(verdicts::explain_verdict))
+        .routes(routes!(verdicts::replay_verification))
+        .routes(routes!(verdicts::get_report))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
 
     let saved = OpenApiRouter::new()

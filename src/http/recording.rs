@@ -96,6 +96,7 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
     ),
     (Method::POST, "/v1/programmes/{programme}/verifications/{run}/replay", "verification.replay", Soon),
     (Method::GET, "/v1/programmes/{programme}/verifications/{run}/report", "verification.report.read", Soon),
+    (Method::GET, "/v1/verification-key", "verification_key.read", Soon),
     (Method::GET, "/v1/uploads", "upload.list", Soon),
     (Method::POST, "/v1/uploads", "upload.create", Soon),
     (Method::PUT, "/v1/uploads", "upload.create", Soon),
@@ -124,8 +125,7 @@ const ACTIONS: &[(Method, &str, &str, Durable)] = &[
 ];
 
 /// Routes that hold nothing of any tenant.
-const NOT_RECORDED: [&str; 8] = [
-    "/v1/verification-key",
+const NOT_RECORDED: [&str; 7] = [
     "/healthz",
     "/readyz",
     "/metrics",

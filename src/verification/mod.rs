@@ -117,6 +117,21 @@ impl Verification {
         &self.config
     }
 
+    /// The projects that are enrolled in a programme: all, or those of one organisation.
+    pub async fn enrolled(
+        &self,
+        programme: &ProgrammeSlug,
+        of: Option<&OrganisationSlug>,
+    ) -> Result<Vec<Project>, VerificationError> {
+        let mut enrolled = Vec::new();
+        for enrolment in self.catalog.enrolled_projects(programme).await? {
+            if of.is_none_or(|of| *of == enrolment.organisation) {
+                enrolled.extend(self.catalog.project(&enrolment.project).await?);
+            }
+        }
+        Ok(enrolled)
+    }
+
     /// Begins a run, which goes on when nobody waits for it.
     ///
     /// # Errors
@@ -428,10 +443,7 @@ impl Verification {
 
 /// Compares the verdicts of all runs with what was kept, for `wattlake fsck`; says how many runs there are, and those whose
 /// verdicts are others.
-pub async fn inspect_verdicts(
-    catalog: &Catalog,
-    data_dir: &Path,
-) -> Result<(usize, Vec<Finding>), VerificationError> {
+pub async fn inspect_verdicts(catalog: &Catalog, data_dir: &Path) -> Result<(usize, Vec<Finding>), VerificationError> {
     let (runs, folder) = (catalog.kept_verdicts().await?, data_dir.join(FOLDER));
     blocking(move || {
         let altered = runs.iter().filter(|(run, sha256)| verdicts::kept(&path_in(&folder, run), Some(sha256)).is_err());

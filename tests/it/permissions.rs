@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wattlake::{
-    access::{Detail, MonthRange, Role},
+    access::{Detail, MonthRange, Permission, Role},
     catalog::{KeyTerms, NewEnrolment, NewKey, NewProgramme, NewShare, SavedText},
     ids::{ProgrammeSlug, ProjectSlug},
 };
@@ -489,6 +489,11 @@ impl World {
     }
 }
 
+/// Whether a role is enough for what was submitted, verified and reported.
+fn role_reads(role: Role) -> bool {
+    role.may(Permission::ReadConnections)
+}
+
 fn rule() -> Value {
     json!({"window": {"kind": "before_as_of", "days": 90}})
 }
@@ -630,6 +635,9 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
                         403,
                         if not_shared { "connections_not_shared" } else { "shared_as_aggregates" },
                     );
+                } else if answer.status == StatusCode::FORBIDDEN && route.path.ends_with("/report") && role_reads(role)
+                {
+                    answer.assert_problem(403, "report_of_others");
                 } else if answer.status == StatusCode::FORBIDDEN {
                     answer.assert_problem(403, "forbidden");
                     assert_eq!((&answer.body["role"], &answer.body["needed"][0]), (&json!(role), &json!("admin")));

@@ -188,7 +188,7 @@ impl World {
             let body = json!({"slug": project, "name": name, "kind": "shs", "currency": "KES", "organisation": slug,
                 "time_zone": "UTC", "country": "KE"});
             made(admin, "/v1/projects", body).await;
-            self.upload_all(admin, owner, &project, place == place::RECORD && owner == GIVER).await;
+            self.upload_all(admin, owner, &project, place == place::RECORD).await;
             self.connect(admin, owner, &project).await;
             self.projects.push((owner, project));
         }
@@ -196,7 +196,9 @@ impl World {
     }
 
     /// A file that lands, one of which rows are rejected, one that is refused, and one that is deleted.
-    async fn upload_all(&mut self, admin: &Admin<'_>, owner: char, project: &str, is_shown: bool) {
+    async fn upload_all(&mut self, admin: &Admin<'_>, owner: char, project: &str, is_first: bool) {
+        let is_shown = is_first && owner == GIVER;
+        let first_files = self.files.len();
         let good = self.rows(owner, is_shown);
         let mut bad = self.rows(owner, is_shown);
         let provoking = self.canary(owner, place::OTHER, 'v');
@@ -216,8 +218,12 @@ impl World {
             let answer = admin.upload(&upload).await;
             assert_eq!(answer.status, status, "{}", answer.text);
             let id = answer.body["id"].as_str().or(answer.body["upload_id"].as_str()).unwrap().to_owned();
-            // Its rows name the upload that they came with.
-            let also: &[char] = if is_shown { &[RECIPIENT] } else { &[] };
+            // Rows name the upload that they came with; who verifies a project, the uploads that made it up.
+            let also: &[char] = match (is_first, owner) {
+                (true, GIVER) => &[RECIPIENT],
+                (true, RECIPIENT) if self.files.len() < first_files + 2 => &[GIVER],
+                _ => &[],
+            };
             self.given.push(Given { text: id, owner, also });
             self.files.push((owner, bytes));
         }
@@ -311,11 +317,14 @@ impl World {
             "2024-06-10T10:00:00,{payment},{id},{},{},{},,{},{},500,{},SUCCESS,{},,{},",
             hidden[5], hidden[6], hidden[7], hidden[8], hidden[9], hidden[10], hidden[11], hidden[4]
         );
-        let secret = |owner: char| self.askers.iter().find(|one| (one.owner, one.role) == (owner, "manager")).unwrap().secret.clone();
+        let secret = |owner: char| {
+            self.askers.iter().find(|one| (one.owner, one.role) == (owner, "manager")).unwrap().secret.clone()
+        };
         let (recipient, giver) = (secret(RECIPIENT), secret(GIVER));
         let address = self.process.address.clone();
         let (recipient, giver) = (Admin::new(&address, &recipient), Admin::new(&address, &giver));
-        let sent = recipient.post(&format!("/v1/projects/{project}/connections"), json!({"connections": [connection]})).await;
+        let sent =
+            recipient.post(&format!("/v1/projects/{project}/connections"), json!({"connections": [connection]})).await;
         assert_eq!(sent.status, 200, "{}", sent.text);
         let file = format!("{HEADER},Source,external_id\n{row}\n").into_bytes();
         let upload = recipient.commit(&Upload::new(&project, file)).await;
