@@ -25,10 +25,13 @@ mod saved_queries;
 mod scopes;
 mod sealed;
 mod shares;
+mod submission_changes;
+mod submission_record;
 mod submissions;
 mod upload_record;
 mod uploads;
 mod verification;
+mod verification_run;
 mod withdrawals;
 
 use std::{fs, io, path::Path, time::Duration};
@@ -59,10 +62,10 @@ pub use rotation::Rotation;
 pub use saved_queries::{ParameterKind, SavedParameter, SavedQuery, SavedText};
 pub use sealed::{LedgerCheckpoint, LedgerFile, LedgerStaged, LedgerVersion, Sealed};
 pub use shares::{Direction, NewShare, Share, ShareChange};
-pub use submissions::{Reopening, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState};
+pub use submission_record::{Reopening, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState};
 pub use upload_record::{OnError, UploadFacts, UploadFilter, UploadRecord, UploadStatus};
 pub use uploads::MAX_PAGE;
-pub use verification::{RunEnd, RunProject, RunState, RunsOf, VerificationRun};
+pub use verification_run::{RunEnd, RunProject, RunState, RunsOf, VerificationRun};
 
 use crate::{
     durable,

@@ -1,189 +1,22 @@
 //! Connections that were submitted to a programme, each once, and what became of them.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
-use serde::Serialize;
-use serde_json::{Value, json};
-use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
-use utoipa::ToSchema;
+use serde_json::json;
+use sqlx::{Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Page, from_micros, now, read, sql};
+use super::{
+    Catalog, CatalogError, Page, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState, from_micros,
+    now, read, sql,
+    submission_record::{outcome_of, subject_of, submission_of},
+};
 use crate::{
     ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId},
     programmes::{ConnectionName, Outcome, Subject},
 };
 
-/// Rows of one statement.
-const ROWS_PER_STATEMENT: usize = 5_000;
 /// Names that an error tells at most.
 const NAMED: u32 = 10;
-
-/// How far a submission is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SubmissionState {
-    /// A connection that its project has and has not submitted. Its own organisation alone sees it.
-    Draft,
-    Submitted,
-    /// The last verification found that it pays.
-    Verified,
-    /// The last verification found that it does not.
-    Failed,
-    /// The programme has paid for it.
-    Paid,
-}
-
-impl SubmissionState {
-    pub const ALL: [Self; 5] = [Self::Draft, Self::Submitted, Self::Verified, Self::Failed, Self::Paid];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Submitted => "submitted",
-            Self::Verified => "verified",
-            Self::Failed => "failed",
-            Self::Paid => "paid",
-        }
-    }
-}
-
-impl fmt::Display for SubmissionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for SubmissionState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| format!("it is one of {}", Self::ALL.map(Self::as_str).join(", ")))
-    }
-}
-
-/// A connection in a programme.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Submission {
-    pub programme: ProgrammeSlug,
-    pub project: ProjectSlug,
-    pub external_id: String,
-    /// Its turn: of two that are the same connection, the one with the smaller number counts. Null of a draft.
-    #[schema(required)]
-    pub number: Option<u64>,
-    pub state: SubmissionState,
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub submitted_at: Option<DateTime<Utc>>,
-    /// The start of the key that submitted it; null to the programme's side.
-    #[schema(required)]
-    pub submitted_by: Option<String>,
-    /// Since when it is in its state.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub state_at: Option<DateTime<Utc>>,
-    /// What the last verification found; null where there was none.
-    #[schema(required)]
-    pub outcome: Option<Outcome>,
-    /// That verification.
-    #[schema(required)]
-    pub run: Option<RunId>,
-    /// What it would find now, where that is something else: the verdict is open again, and a new verification settles it.
-    #[schema(required)]
-    pub would_be: Option<Outcome>,
-    /// Since when that is known.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub reopened_at: Option<DateTime<Utc>>,
-}
-
-/// Something that became of a submission.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct SubmissionEvent {
-    #[schema(value_type = String, format = DateTime)]
-    pub at: DateTime<Utc>,
-    /// `submitted`; `verified`, `failed`: a verification came to another verdict than the one before; `paid`; `reopened`: what
-    /// changed since would give another verdict; `settled`: it would not any more.
-    pub event: String,
-    /// The start of the key; null where it is another organisation's, and for the server itself.
-    #[schema(required)]
-    pub by: Option<String>,
-    #[schema(required)]
-    pub outcome: Option<Outcome>,
-    #[schema(required)]
-    pub run: Option<RunId>,
-}
-
-/// Which submissions to list; `None` is any.
-#[derive(Clone, Debug, Default)]
-pub struct SubmissionFilter {
-    pub project: Option<ProjectSlug>,
-    /// Those of projects of this organisation alone.
-    pub organisation: Option<OrganisationSlug>,
-    pub state: Option<SubmissionState>,
-    pub outcome: Option<Outcome>,
-    pub reopened: Option<bool>,
-}
-
-/// A verdict that would be another one now, or no longer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reopening {
-    pub name: ConnectionName,
-    pub would_be: Option<Outcome>,
-}
-
-/// The last verdict of a submission, and what is known of it since.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    pub run: RunId,
-    pub outcome: Outcome,
-    pub would_be: Option<Outcome>,
-}
-
-fn outcome(what: Option<String>) -> Result<Option<Outcome>, CatalogError> {
-    what.map(|text| read("outcome", &text)).transpose()
-}
-
-fn submission_of(row: &SqliteRow) -> Result<Submission, CatalogError> {
-    let failed = || sql("read a submission");
-    let text = |name: &str| row.try_get::<String, _>(name).map_err(failed());
-    let optional = |name: &str| row.try_get::<Option<String>, _>(name).map_err(failed());
-    let instant = |name: &str| row.try_get::<Option<i64>, _>(name).map(|at| at.map(from_micros)).map_err(failed());
-    Ok(Submission {
-        programme: read("submission's programme", &text("programme")?)?,
-        project: read("submission's project", &text("project")?)?,
-        external_id: text("external_id")?,
-        number: row.try_get::<Option<i64>, _>("number").map_err(failed())?.map(i64::cast_unsigned),
-        state: read("submission's state", &text("state")?)?,
-        submitted_at: instant("submitted_at")?,
-        submitted_by: optional("submitted_by")?,
-        state_at: instant("state_at")?,
-        outcome: outcome(optional("outcome")?)?,
-        run: optional("run")?.map(|id| read("submission's run", &id)).transpose()?,
-        would_be: outcome(optional("would_be")?)?,
-        reopened_at: instant("reopened_at")?,
-    })
-}
-
-/// What a connection is judged by, from a row of a submission and its connection.
-fn subject_of(row: &SqliteRow) -> Result<Subject, CatalogError> {
-    let failed = || sql("read what is judged");
-    let optional = |name: &str| row.try_get::<Option<String>, _>(name).map_err(failed());
-    let project: String = row.try_get("project").map_err(failed())?;
-    let connected_on = optional("connected_on")?;
-    Ok(Subject {
-        name: ConnectionName {
-            project: read("submission's project", &project)?,
-            external_id: row.try_get("external_id").map_err(failed())?,
-        },
-        turn: row.try_get::<i64, _>("number").map_err(failed())?.cast_unsigned(),
-        serial_number: optional("serial_number")?,
-        submitted_serial_number: optional("submitted_serial_number")?,
-        site: optional("site")?,
-        category: optional("category")?,
-        connected_on: connected_on.map(|day| read::<NaiveDate>("day of a connection", &day)).transpose()?,
-        is_there: row.try_get::<i64, _>("is_there").map_err(failed())? == 1,
-    })
-}
 
 impl Catalog {
     /// Submits connections of a project: all that were not, or those of these ids. Says how many.
@@ -350,7 +183,7 @@ impl Catalog {
         .map_err(sql("read what became of a submission"))?;
         let event = |(at, event, by, what, run): Event| {
             let run = run.map(|id| read("event's run", &id)).transpose()?;
-            Ok(SubmissionEvent { at: from_micros(at), event, by, outcome: outcome(what)?, run })
+            Ok(SubmissionEvent { at: from_micros(at), event, by, outcome: outcome_of(what)?, run })
         };
         rows.into_iter().map(event).collect()
     }
@@ -411,8 +244,11 @@ impl Catalog {
         .await
         .map_err(sql("read verdicts"))?;
         let standing = |(id, run, found, would_be): (String, String, String, Option<String>)| {
-            let standing =
-                Standing { run: read("run", &run)?, outcome: read("outcome", &found)?, would_be: outcome(would_be)? };
+            let standing = Standing {
+                run: read("run", &run)?,
+                outcome: read("outcome", &found)?,
+                would_be: outcome_of(would_be)?,
+            };
             Ok((id, standing))
         };
         rows.into_iter().map(standing).collect()
@@ -434,130 +270,6 @@ impl Catalog {
         };
         rows.iter().map(verified).collect()
     }
-
-    /// Marks verified submissions as paid, all of them or none.
-    ///
-    /// # Errors
-    /// [`CatalogError::NotPayable`] where one was not submitted, is not verified, is open again, or is paid already.
-    pub async fn mark_paid(
-        &self,
-        programme: &ProgrammeSlug,
-        names: &[ConnectionName],
-        by: &str,
-    ) -> Result<u64, CatalogError> {
-        let failed = || sql("mark submissions as paid");
-        let given = given(names.iter().map(|name| (name, None)));
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        let wrong: Vec<(String, String, Option<String>, Option<bool>)> = sqlx::query_as(
-            "SELECT given.value ->> 0, given.value ->> 1, state, reopened_at IS NOT NULL
-             FROM json_each(?2) AS given
-             LEFT JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
-             WHERE state IS NULL OR state <> 'verified' OR reopened_at IS NOT NULL LIMIT ?3",
-        )
-        .bind(programme.as_str())
-        .bind(&given)
-        .bind(NAMED)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(failed())?;
-        if !wrong.is_empty() {
-            let told = wrong.into_iter().map(|(project, id, state, reopened)| {
-                let why = match (state, reopened) {
-                    (None, _) => "not submitted".to_owned(),
-                    (Some(state), Some(true)) if state == "verified" => "open again".to_owned(),
-                    (Some(state), _) => state,
-                };
-                format!("{project}/{id} ({why})")
-            });
-            return Err(CatalogError::NotPayable(told.collect()));
-        }
-        let at = now().timestamp_micros();
-        let paid = sqlx::query(
-            "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id FROM json_each(?2))
-             UPDATE submissions SET state = 'paid', state_at = ?3, state_by = ?4 FROM given
-             WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
-        )
-        .bind(programme.as_str())
-        .bind(&given)
-        .bind(at)
-        .bind(by)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed())?
-        .rows_affected();
-        add_events(&mut tx, programme, &given, Event { at, by: Some(by), event: Some("paid"), run: None }).await?;
-        tx.commit().await.map_err(failed())?;
-        Ok(paid)
-    }
-
-    /// Notes which verdicts would be others now, and which would not any more.
-    pub async fn note_reopened(&self, programme: &ProgrammeSlug, changes: &[Reopening]) -> Result<(), CatalogError> {
-        let failed = || sql("note what is open again");
-        let at = now().timestamp_micros();
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        for changes in changes.chunks(ROWS_PER_STATEMENT) {
-            let given = given(changes.iter().map(|change| (&change.name, change.would_be)));
-            sqlx::query(
-                "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome
-                                FROM json_each(?2))
-                 UPDATE submissions SET would_be = given.outcome, reopened_at = iif(given.outcome IS NULL, NULL, ?3) FROM given
-                 WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
-            )
-            .bind(programme.as_str())
-            .bind(&given)
-            .bind(at)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed())?;
-            add_events(&mut tx, programme, &given, Event { at, by: None, event: None, run: None }).await?;
-        }
-        tx.commit().await.map_err(failed())
-    }
-}
-
-/// Names, each with an outcome perhaps, for a statement.
-pub(super) fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<Outcome>)>) -> String {
-    let row = |(name, outcome): (&ConnectionName, Option<Outcome>)| {
-        json!([name.project, name.external_id, outcome.map(Outcome::as_str)])
-    };
-    Value::from_iter(names.map(row)).to_string()
-}
-
-/// What is noted of submissions.
-pub(super) struct Event<'a> {
-    pub(super) at: i64,
-    pub(super) by: Option<&'a str>,
-    /// Where none is named: `reopened` where there is an outcome, `settled` where there is none.
-    pub(super) event: Option<&'a str>,
-    pub(super) run: Option<&'a RunId>,
-}
-
-/// Notes the same of each of the given submissions.
-pub(super) async fn add_events(
-    tx: &mut Transaction<'_, Sqlite>,
-    programme: &ProgrammeSlug,
-    given: &str,
-    event: Event<'_>,
-) -> Result<(), CatalogError> {
-    sqlx::query(
-        "INSERT INTO submission_events
-         SELECT ?1, given.value ->> 0, given.value ->> 1, ?3,
-                (SELECT coalesce(max(number), 0) + 1 FROM submission_events AS known
-                 WHERE known.programme = ?1 AND known.project = given.value ->> 0
-                   AND known.external_id = given.value ->> 1),
-                coalesce(?4, iif(given.value ->> 2 IS NULL, 'settled', 'reopened')), ?5, given.value ->> 2, ?6
-         FROM json_each(?2) AS given",
-    )
-    .bind(programme.as_str())
-    .bind(given)
-    .bind(event.at)
-    .bind(event.event)
-    .bind(event.by)
-    .bind(event.run.map(RunId::as_str))
-    .execute(&mut **tx)
-    .await
-    .map(drop)
-    .map_err(sql("note what became of submissions"))
 }
 
 async fn refuse_missing(

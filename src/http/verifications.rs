@@ -2,18 +2,15 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderName, StatusCode, header},
-    response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, Problem,
-    extract::invalid_parameter,
     fields::{Fields, wrong_fields},
     found_programmes::ProgrammeEnroller,
     found_verifications::{RunViewer, SubmissionReader},
@@ -21,17 +18,15 @@ use super::{
     problem_types::{Raises, Refused},
     programmes::take_rule,
     submissions::take_names,
-    verification_answers::{
-        ExplainedVerdict, KeyAnswer, ReplayAnswer, RunAnswer, RunList, VerdictAnswer, VerdictList, shown, shown_run,
-    },
+    verification_answers::{KeyAnswer, RunAnswer, RunList, shown_run},
 };
 use crate::{
     audit::note,
-    catalog::{FieldError, Page, Programme, Project, RunState, RunsOf, Side, VerificationRun},
+    catalog::{FieldError, Programme, Project, RunState, RunsOf, Side, VerificationRun},
     error::ErrorKind,
     ids::{ProgrammeSlug, ProjectSlug, RunId},
-    programmes::{ConnectionName, Outcome, Rule, Selection, Verdict},
-    verification::{RunRequest, VerificationError, to_parquet, verdicts},
+    programmes::{ConnectionName, Rule, Selection},
+    verification::{RunRequest, VerificationError},
 };
 
 /// Projects that one request names at most.

@@ -11,23 +11,20 @@ use std::{
     },
 };
 
-use arrow::{
-    array::{Array, AsArray, RecordBatch, StringArray},
-    datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType},
-};
+use arrow::array::{Array, RecordBatch};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use super::{VerificationError, progress::Progress};
+use super::{
+    VerificationError,
+    columns::{COLUMNS, Columns, Kind, text},
+    progress::Progress,
+};
 use crate::{
     ids::UploadId,
     lake::FileRows,
-    payments::words::Settlement,
     programmes::{Instants, MonthStarts, Paid, Rule, Subject},
 };
-
-/// The columns that every row is judged by.
-const COLUMNS: [&str; 5] = ["meter_id", "paid_at", "amount", "settlement", "upload_id"];
 
 /// Meters without a connection that are kept, to tell which were likely meant: the first of them in the order of their ids.
 const UNMATCHED: usize = 100_000;
@@ -96,14 +93,6 @@ impl Tally {
 struct Tallies {
     by_slot: Vec<Tally>,
     unmatched: BTreeSet<String>,
-}
-
-/// What a settlement is to a rule.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Counts,
-    Reversed,
-    Neither,
 }
 
 impl<'a> Case<'a> {
@@ -345,66 +334,4 @@ fn paid(tally: Tally, uploads: &[UploadId]) -> Paid {
         last_at: tally.first.and_then(|_| at(tally.last)),
         uploads: of,
     }
-}
-
-/// The columns of a batch as slices.
-struct Columns<'a> {
-    meters: &'a [i32],
-    meter_names: &'a StringArray,
-    paid_at: &'a [i64],
-    amounts: &'a [i128],
-    settlements: &'a [i32],
-    /// By the number of a settlement.
-    kinds: Vec<Kind>,
-    upload_keys: &'a [i32],
-    /// By the number of an upload in the batch, its number in the run.
-    uploads: Vec<u32>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(batch: &'a RecordBatch, rule: &Rule, uploads: &HashMap<&str, u32>) -> Result<Self, VerificationError> {
-        let (meters, meter_names) = coded(batch, "meter_id")?;
-        let (settlements, words) = coded(batch, "settlement")?;
-        let (upload_keys, ids) = coded(batch, "upload_id")?;
-        let kind = |word: Option<&str>| match word {
-            Some(word) if rule.counts(word) => Kind::Counts,
-            Some(word) if word == Settlement::Reversed.as_str() => Kind::Reversed,
-            _ => Kind::Neither,
-        };
-        let number = |id: Option<&str>| id.and_then(|id| uploads.get(id)).copied().unwrap_or(u32::MAX);
-        Ok(Self {
-            meters,
-            meter_names,
-            paid_at: column(batch, "paid_at")?
-                .as_primitive_opt::<TimestampMicrosecondType>()
-                .ok_or(VerificationError::Columns)?
-                .values(),
-            amounts: column(batch, "amount")?
-                .as_primitive_opt::<Decimal128Type>()
-                .ok_or(VerificationError::Columns)?
-                .values(),
-            settlements,
-            kinds: words.iter().map(kind).collect(),
-            upload_keys,
-            uploads: ids.iter().map(number).collect(),
-        })
-    }
-
-    fn meter_of(&self, key: i32) -> &'a str {
-        self.meter_names.value(key.cast_unsigned() as usize)
-    }
-}
-
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, VerificationError> {
-    batch.column_by_name(name).map(AsRef::as_ref).ok_or(VerificationError::Columns)
-}
-
-fn coded<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [i32], &'a StringArray), VerificationError> {
-    let column = column(batch, name)?.as_dictionary_opt::<Int32Type>().ok_or(VerificationError::Columns)?;
-    let values = column.values().as_string_opt::<i32>().ok_or(VerificationError::Columns)?;
-    Ok((column.keys().values(), values))
-}
-
-fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, VerificationError> {
-    column(batch, name)?.as_string_opt::<i32>().ok_or(VerificationError::Columns)
 }
