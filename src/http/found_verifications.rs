@@ -41,17 +41,6 @@ pub(super) struct RunViewer {
     pub(super) scope: Scope,
 }
 
-impl RunViewer {
-    /// Whether the caller may read the run as a whole, with what it found of others' projects.
-    pub(super) fn is_whole(&self) -> bool {
-        self.side == Side::Administrator || self.is_own()
-    }
-
-    fn is_own(&self) -> bool {
-        self.run.organisation.as_ref().is_some_and(|organisation| self.principal.reaches(organisation))
-    }
-}
-
 impl FromRequestParts<AppState> for SubmissionReader {
     type Rejection = Problem;
 

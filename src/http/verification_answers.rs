@@ -261,9 +261,12 @@ pub(super) fn shown_events(events: Vec<SubmissionEvent>, side: Side) -> Vec<Subm
     events.into_iter().map(|event| SubmissionEvent { by: event.by.clone().filter(|_| own(&event)), ..event }).collect()
 }
 
-/// A run as the caller may see it.
-pub(super) fn shown_run(mut run: VerificationRun, principal: &Principal) -> VerificationRun {
+/// A run as the caller may see it. How many connections there are of others, which were asked for, and what became of them, is theirs.
+pub(super) fn shown_run(mut run: VerificationRun, side: Side, principal: &Principal) -> VerificationRun {
     let own = run.organisation.as_ref().is_some_and(|organisation| principal.reaches(organisation));
     run.started_by = run.started_by.filter(|_| own || principal.organisation.is_none());
+    if side == Side::Invited && !own {
+        (run.connections, run.outcomes, run.selection) = (None, None, None);
+    }
     run
 }

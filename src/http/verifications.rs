@@ -254,7 +254,7 @@ pub(super) async fn list_verifications(
     };
     let page = state.catalog.verification_runs(&programme.slug, &of, request.after.as_ref(), request.limit).await?;
     let next_cursor = next_cursor(&page, |run| run.id.clone());
-    let verifications = page.items.into_iter().map(|run| shown_run(run, &principal)).collect();
+    let verifications = page.items.into_iter().map(|run| shown_run(run, side, &principal)).collect();
     Ok(Json(RunList { verifications, next_cursor }))
 }
 
@@ -274,21 +274,15 @@ pub(super) async fn get_verification(
     State(state): State<AppState>,
     _: NoParameters,
 ) -> Result<Json<RunAnswer>, Problem> {
-    let whole = found.is_whole();
-    let RunViewer { principal, run, scope, .. } = found;
+    let RunViewer { side, principal, run, scope } = found;
     let projects = state.catalog.run_projects(&run.id).await?;
-    let projects = projects.into_iter().filter(|project| whole || scope.owns(&project.project));
+    let projects = projects.into_iter().filter(|project| side == Side::Administrator || scope.owns(&project.project));
     let progress = match run.state {
         RunState::Done => 1.0,
         RunState::Running | RunState::Failed => state.verification.progress(&run.id).unwrap_or_default(),
     };
     let projects = projects.map(Into::into).collect();
-    let mut run = shown_run(run, &principal);
-    if !whole {
-        // How many there are of others, and what became of them, is theirs.
-        (run.connections, run.outcomes, run.selection) = (None, None, None);
-    }
-    Ok(Json(RunAnswer { run, progress, projects }))
+    Ok(Json(RunAnswer { run: shown_run(run, side, &principal), progress, projects }))
 }
 
 /// Get the key that reports are signed with

@@ -566,6 +566,15 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     let viewer = world.server.key_of("fund", Role::Viewer).await;
     world.server.holder(&viewer).get(&path_of(&run)).await.assert_problem(403, "forbidden");
 
+    developer.get(&format!("{}/report", path_of(&tried))).await.assert_problem(403, "report_of_others");
+    let names = [("secret", "theirs"), ("kitobo", "b")];
+    let names = names.map(|(project, id)| json!({"project": project, "external_id": id}));
+    let selected = world.verify(json!({"connections": names})).await;
+    assert_eq!((&selected["connections"], &selected["selection"]["connections"][1]), (&json!(2), &names[0]));
+    let list = developer.get(&format!("{PROGRAMME}/verifications")).await;
+    assert!(list.text.contains(selected["id"].as_str().unwrap()) && !list.text.contains("theirs"), "{}", list.text);
+    assert!(!developer.get(&path_of(&selected)).await.text.contains("theirs"));
+
     // Who leaves takes its connections along; what was found stays.
     assert_eq!(developer.delete(&format!("{PROGRAMME}/enrolments/kitobo")).await.status, 200);
     let again = world.verify(json!({})).await;
