@@ -113,7 +113,7 @@ def run_once(server: Programme) -> tuple[dict, dict]:
     run = json.loads(server.call("POST", "/v1/programmes/bench/verifications", {"as_of": AS_OF}))
     while run["state"] == "running":
         time.sleep(0.02)
-        run = json.loads(server.call("GET", f"/v1/programmes/bench/verifications/{run['id']}"))
+        run = json.loads(server.call("GET", f"/v1/programmes/bench/verifications/{run['id']}"))["verification"]
     if run["state"] != "done":
         raise RuntimeError(run["failure"])
     ended, started = (time.strptime(run[name][:19], "%Y-%m-%dT%H:%M:%S") for name in ("ended_at", "started_at"))

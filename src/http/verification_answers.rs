@@ -39,7 +39,6 @@ pub(super) struct SubmissionList {
 /// A submission with all that became of it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubmissionHistory {
-    #[serde(flatten)]
     pub(super) submission: Submission,
     /// The oldest first.
     pub(super) history: Vec<SubmissionEvent>,
@@ -56,9 +55,9 @@ pub(super) struct RunList {
 /// A run, with what it went by.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RunAnswer {
-    #[serde(flatten)]
-    pub(super) run: VerificationRun,
+    pub(super) verification: VerificationRun,
     /// How much was looked at, from 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub(super) progress: f64,
     pub(super) projects: Vec<RunProjectAnswer>,
 }
@@ -113,36 +112,36 @@ pub(super) struct VerdictList {
 /// What a connection came to. While the run is under way, there is nothing but its name and `in_progress`.
 #[derive(Serialize, ToSchema)]
 pub(super) struct VerdictAnswer {
-    #[serde(flatten)]
-    connection: ConnectionName,
+    project: ProjectSlug,
+    external_id: String,
     outcome: Outcome,
     /// Why, in words.
     detail: String,
-    #[serde(flatten)]
-    found: Option<VerdictFacts>,
-}
-
-/// What a verdict rests on.
-#[derive(Serialize, ToSchema)]
-struct VerdictFacts {
     /// Payments that count.
-    payments: u64,
+    #[schema(required)]
+    payments: Option<u64>,
     /// Distinct months of these.
-    months: u32,
+    #[schema(required)]
+    months: Option<u32>,
     /// ISO 4217.
-    currency: String,
+    #[schema(required)]
+    currency: Option<String>,
     /// What these come to.
-    amount: Sum,
+    #[schema(required)]
+    amount: Option<Sum>,
     /// What of it was given back.
-    refunded: Sum,
+    #[schema(required)]
+    refunded: Option<Sum>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     first_paid_at: Option<DateTime<Utc>>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     last_paid_at: Option<DateTime<Utc>>,
     /// Payments in the window that were reversed.
-    reversed_payments: u64,
+    #[schema(required)]
+    reversed_payments: Option<u64>,
     /// Payments of the meter in all, before as-of.
-    payments_of_meter: u64,
+    #[schema(required)]
+    payments_of_meter: Option<u64>,
     /// From when on payments count; null where that cannot be known.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     window_from: Option<DateTime<Utc>>,
@@ -165,16 +164,36 @@ struct VerdictFacts {
     #[schema(value_type = Option<String>, format = Date, required)]
     connected_on: Option<NaiveDate>,
     /// Its turn among the submitted.
-    turn: u64,
+    #[schema(required)]
+    turn: Option<u64>,
 }
 
 impl VerdictAnswer {
     pub(super) fn in_progress(connection: ConnectionName) -> Self {
         Self {
-            connection,
+            project: connection.project,
+            external_id: connection.external_id,
             outcome: Outcome::InProgress,
             detail: "the verification is under way".to_owned(),
-            found: None,
+            payments: None,
+            months: None,
+            currency: None,
+            amount: None,
+            refunded: None,
+            first_paid_at: None,
+            last_paid_at: None,
+            reversed_payments: None,
+            payments_of_meter: None,
+            window_from: None,
+            window_to: None,
+            duplicate_of: None,
+            near_misses: Vec::new(),
+            uploads: Vec::new(),
+            serial_number: None,
+            site: None,
+            category: None,
+            connected_on: None,
+            turn: None,
         }
     }
 }
@@ -182,16 +201,20 @@ impl VerdictAnswer {
 impl From<Verdict> for VerdictAnswer {
     fn from(verdict: Verdict) -> Self {
         let Verdict { subject, outcome, detail, window, currency, paid, duplicate_of, near_misses } = verdict;
-        let found = VerdictFacts {
-            payments: paid.counted,
-            months: paid.months,
-            currency,
-            amount: Sum(paid.amount),
-            refunded: Sum(paid.refunded),
+        Self {
+            project: subject.name.project,
+            external_id: subject.name.external_id,
+            outcome,
+            detail,
+            payments: Some(paid.counted),
+            months: Some(paid.months),
+            currency: Some(currency),
+            amount: Some(Sum(paid.amount)),
+            refunded: Some(Sum(paid.refunded)),
             first_paid_at: paid.first_at,
             last_paid_at: paid.last_at,
-            reversed_payments: paid.reversed,
-            payments_of_meter: paid.payments,
+            reversed_payments: Some(paid.reversed),
+            payments_of_meter: Some(paid.payments),
             window_from: window.map(|window| window.from),
             window_to: window.map(|window| window.to),
             duplicate_of,
@@ -201,16 +224,14 @@ impl From<Verdict> for VerdictAnswer {
             site: subject.site,
             category: subject.category,
             connected_on: subject.connected_on,
-            turn: subject.turn,
-        };
-        Self { connection: subject.name, outcome, detail, found: Some(found) }
+            turn: Some(subject.turn),
+        }
     }
 }
 
 /// A verdict with what it rests on.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ExplainedVerdict {
-    #[serde(flatten)]
     pub(super) verdict: VerdictAnswer,
     pub(super) evidence: Evidence,
 }

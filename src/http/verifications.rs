@@ -282,7 +282,7 @@ pub(super) async fn get_verification(
         RunState::Running | RunState::Failed => state.verification.progress(&run.id).unwrap_or_default(),
     };
     let projects = projects.map(Into::into).collect();
-    Ok(Json(RunAnswer { run: shown_run(run, side, &principal), progress, projects }))
+    Ok(Json(RunAnswer { verification: shown_run(run, side, &principal), progress, projects }))
 }
 
 /// Get the key that reports are signed with

@@ -31,7 +31,8 @@ SLUG, EMPTY_SLUG, ABSENT_SLUG = "kitobo", "gbamu", "absent"
 # The organisation that a server begins with, and another.
 ORGANISATION, OTHER_ORGANISATION = "main", "hill"
 PROGRAMME = "light"
-ABSENT = {"slug": ABSENT_SLUG, "programme": ABSENT_SLUG, "project": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa", "external_id": "absent"}
+ABSENT = {"slug": ABSENT_SLUG, "programme": ABSENT_SLUG, "project": ABSENT_SLUG, "id": "upl_" + "0" * 32, "name": "revenue", "prefix": "aaaaaaaa", "external_id": "absent",
+          "run": "vrf_" + "0" * 32}
 SAVED_PATH, SAVED = "/v1/queries/saved", "sites"
 JSON = {"Content_Type": "application/json"}
 BOUNDARY = "a-boundary-of-this-check"
@@ -51,13 +52,15 @@ OUT_OF_REACH_OF = {"create_key": {"409"}, "create_share": {"409"}, "run_sql": {"
                    "save_query": {"409"}, "run_saved": {"409"}, "get_result": {"409"},
                    "import_connections": {"409"}, "update_programme": {"409"},
                    # Of a project that takes part in a programme, and has no uploads.
-                   "update_project": {"422"}}
+                   "update_project": {"422"},
+                   # Of a verification that is under way, or failed.
+                   "list_verdicts": {"409"}, "explain_verdict": {"409"}, "replay_verification": {"409"}, "get_report": {"409"}}
 # One value of each parameter; those of enums are tried one by one.
 EXAMPLES = {
     "project": SLUG, "from": "2024-05-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "tz": "Africa/Nairobi", "site": "Kitobo",
     "currency": "KES", "direction": "given", "days": "7", "dataset_name": "x", "If-None-Match": '"x"',
     "q": "SELECT 1 AS n", "params": "[]", "limit": "5", "timeout_s": "5", "csv_guard": "true", "format": "csv",
-    "version": "1", "key": "abcdefgh", "organisation": "acme", "action": "upload.delete", "milestone": "Milestone 1", "connected_from": "2024-05-01", "connected_to": "2025-01-01",
+    "version": "1", "key": "abcdefgh", "organisation": "acme", "action": "upload.delete", "milestone": "Milestone 1", "reopened": "false", "connected_from": "2024-05-01", "connected_to": "2025-01-01",
 }
 DAYS = 600
 
@@ -91,6 +94,8 @@ class Walk:
         self.upload, self.uploads = "", []
         # A share of the project.
         self.share = ""
+        # A verification that has ended.
+        self.run = ""
         # Queries whose result is kept, and that failed.
         self.query, self.failed = "", ""
         # The prefix of a key that asks for nothing, and keys of roles that may little.
@@ -127,7 +132,7 @@ class Walk:
         thing = self.query if operation.path.startswith("/v1/queries/{id}") else thing
         name = SAVED if operation.path.startswith(SAVED_PATH) else "revenue_per_site"
         known = {"slug": slug, "id": thing, "name": name, "prefix": self.prefix, "external_id": "00104",
-                 "programme": PROGRAMME, "project": SLUG} | names
+                 "programme": PROGRAMME, "project": SLUG, "run": self.run} | names
         return operation.path.format_map({name: urllib.parse.quote(value) for name, value in known.items()})
 
     def parameters(self, operation: Operation, place: str) -> list:
@@ -444,7 +449,7 @@ def purge_upload(walk: Walk, operation: Operation) -> None:
     """After the uploads before were deleted."""
     check = "uploads are deleted, restored and erased"
     for _ in range(2):
-        walk.ask(check, operation, 200, names={"id": walk.uploads[-2]})
+        walk.ask(check, operation, 200, query="?with_evidence=true", names={"id": walk.uploads[-2]})
     walk.ask(check, operation, 409, names={"id": walk.upload})
     walk.ask(check, operation, 404, names=ABSENT)
 
@@ -489,6 +494,53 @@ def cancel_query(walk: Walk, operation: Operation) -> None:
     walk.ask("queries are cancelled", operation, 404, names=ABSENT)
 
 
+def submit_connections(walk: Walk, operation: Operation) -> None:
+    send_json(walk, operation, 201, {"project": SLUG, "connections": ["00104"]})
+    send_json(walk, operation, 201, {"project": SLUG})
+    send_json(walk, operation, 409, {"project": SLUG, "connections": ["00104"]})
+    send_json(walk, operation, 409, {"project": EMPTY_SLUG})
+    send_json(walk, operation, 422, {"project": SLUG, "connections": ["nobody"]})
+    send_json(walk, operation, 404, {"project": ABSENT_SLUG})
+    send_json(walk, operation, 404, {"project": SLUG}, names=ABSENT)
+    for wrong in ({"project": SLUG, "connections": []}, {"connections": ["00104"]}, {"project": SLUG, "color": "red"}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def start_verification(walk: Walk, operation: Operation) -> None:
+    # When payments of the last days were there.
+    some = {"connections": [{"project": SLUG, "external_id": "00104"}], "as_of": "2024-08-01T00:00:00Z"}
+    runs = [send_json(walk, operation, 202, body).json()["id"] for body in
+            (some, {"projects": [SLUG], "rule_version": 1}, {"dry_run": True, "rule": {"window": WINDOWS[1]}})]
+    for run in runs:
+        while walk.client.ask("get", f"/v1/programmes/{PROGRAMME}/verifications/{run}").json()["verification"]["state"] == "running":
+            time.sleep(0.02)
+    walk.run = send_json(walk, operation, 202, some).json()["id"]
+    while walk.client.ask("get", f"/v1/programmes/{PROGRAMME}/verifications/{walk.run}").json()["verification"]["state"] == "running":
+        time.sleep(0.02)
+    send_json(walk, operation, 422, {"connections": [{"project": SLUG, "external_id": "nobody"}]})
+    send_json(walk, operation, 404, {"projects": [ABSENT_SLUG]})
+    send_json(walk, operation, 404, {}, names=ABSENT)
+    for wrong in ({"rule": {"window": WINDOWS[1]}}, {"rule_version": 99}, {"as_of": "2199-01-01T00:00:00Z"}, {"color": "red"}):
+        send_json(walk, operation, 400, wrong)
+    wrong_json(walk, operation)
+
+
+def pay_submissions(walk: Walk, operation: Operation) -> None:
+    body = {"connections": [{"project": SLUG, "external_id": "00104"}]}
+    send_json(walk, operation, 200, body)
+    send_json(walk, operation, 409, body)
+    send_json(walk, operation, 404, body, names=ABSENT)
+    send_json(walk, operation, 400, {"connections": []})
+    wrong_json(walk, operation)
+
+
+def replay_verification(walk: Walk, operation: Operation) -> None:
+    if not walk.ask("verifications are replayed", operation, 200).json()["same"]:
+        walk.faults["verifications are replayed"].append("the verdicts are others")
+    walk.ask("verifications are replayed", operation, 404, names=ABSENT)
+
+
 def save_query(walk: Walk, operation: Operation) -> None:
     parameters = [{"name": "at_least", "type": "decimal", "default": "1", "description": "In the project's currency"}]
     body = {"sql": "SELECT site FROM payments WHERE amount > $at_least", "parameters": parameters, "organisation": ORGANISATION}
@@ -515,9 +567,11 @@ BY_HAND = {
     "create_project": create_project, "create_upload": create_upload, "put_upload": upload_plain, "update_project": update_project,
     "create_share": create_share, "update_share": update_share, "revoke_share": revoke_share,
     "create_programme": create_programme, "update_programme": update_programme,
-    "create_enrolment": create_enrolment, "withdraw_enrolment": withdraw_enrolment,
+    "create_enrolment": create_enrolment,
     "run_sql": run_sql, "cancel_query": cancel_query, "save_query": save_query, "delete_saved": delete_saved,
-    "import_connections": import_connections, "update_connection": update_connection, "delete_connection": delete_connection,
+    "import_connections": import_connections, "submit_connections": submit_connections, "start_verification": start_verification,
+    "pay_submissions": pay_submissions, "replay_verification": replay_verification, "withdraw_enrolment": withdraw_enrolment,
+    "update_connection": update_connection, "delete_connection": delete_connection,
     "delete_upload": delete_upload, "restore_upload": restore_upload, "delete_uploads": delete_uploads, "purge_upload": purge_upload,
 }
 
@@ -541,8 +595,14 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
         if name == "cursor":
             ids = {"/v1/uploads": "upl_" + "0" * 32, "/v1/shares": "shr_" + "0" * 32, "/v1/projects/{slug}/shares": "shr_" + "0" * 32,
                    "/v1/audit": "1716710400000000.17", "/v1/queries": "qry_" + "0" * 32, "/v1/queries/{id}/result": "0",
-                   "/v1/queries/saved/{name}/versions": "9", "/v1/programmes/{programme}/versions": "9"}
+                   "/v1/queries/saved/{name}/versions": "9", "/v1/programmes/{programme}/versions": "9",
+                   "/v1/programmes/{programme}/submissions": "0", "/v1/programmes/{programme}/verifications": "vrf_" + "0" * 32,
+                   "/v1/programmes/{programme}/verifications/{run}/verdicts": f"{SLUG}/0"}
             values = [cursor(ids.get(operation.path, "a"))]
+        if name == "state":
+            # Those are of one project.
+            values.remove("draft")
+            walk.ask(check, operation, 200, query=f"?state=draft&project={SLUG}")
         if name == "as_of":
             values = [walk.client.ask("get", "/v1/metrics/revenue_per_site").json()["lake_version"]]
         if name == "organisation" and operation.path.startswith(SAVED_PATH):

@@ -362,7 +362,7 @@ impl World {
         self.server.catalog.submit(&programme, &project, Some(&wanted), "matrix", 9).await.unwrap();
         let begun = admin.post(&format!("/v1/programmes/{programme}/verifications"), json!({})).await;
         assert_eq!(begun.status, 202, "{}", begun.text);
-        while admin.get(begun.header("location")).await.body["state"] == "running" {
+        while admin.get(begun.header("location")).await.body["verification"]["state"] == "running" {
             tokio::task::yield_now().await;
         }
         begun.body["id"].as_str().unwrap().to_owned()
@@ -432,6 +432,12 @@ impl World {
         // One id for all, because it comes back in a header.
         let request = holder.request(route.method.clone(), &format!("{path}{query}")).header("x-request-id", "matrix");
         let number = self.number();
+        if route.line.starts_with("POST") && submitted {
+            // An earlier request has withdrawn it.
+            let (programme, project) = (programme.clone(), enrolled.clone());
+            let enrolment = NewEnrolment { programme, project, version: 1, enrolled_by: None };
+            let _ = self.server.catalog.enrol(enrolment).await;
+        }
         let request = match route.line.as_str() {
             "POST /v1/programmes" => {
                 let slug = format!("r{number}");

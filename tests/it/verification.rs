@@ -100,7 +100,9 @@ impl World {
     }
 
     async fn submission(&self, id: &str) -> Value {
-        self.fund().get(&format!("{PROGRAMME}/submissions/kitobo/{id}")).await.body
+        let mut body = self.fund().get(&format!("{PROGRAMME}/submissions/kitobo/{id}")).await.body;
+        body["submission"]["history"] = body["history"].take();
+        body["submission"].take()
     }
 
     /// Looks at verdicts again, as the server does now and then.
@@ -120,9 +122,10 @@ async fn verified(holder: &Admin<'_>, body: Value) -> Value {
     loop {
         let run = holder.get(&path).await;
         assert_eq!(run.status, 200, "{}", run.text);
-        if run.body["state"] != "running" {
-            assert_eq!((&run.body["state"], &run.body["progress"]), (&json!("done"), &json!(1.0)), "{}", run.text);
-            return run.body;
+        if run.body["verification"]["state"] != "running" {
+            let state = (&run.body["verification"]["state"], &run.body["progress"]);
+            assert_eq!(state, (&json!("done"), &json!(1.0)), "{}", run.text);
+            return run.body["verification"].clone();
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -227,13 +230,16 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
         ("kitobo/undated", "connected_on, which is blank"),
     ];
     for (name, detail) in details {
-        let told = verdict(name).await.body["detail"].as_str().unwrap().to_owned();
+        let told = verdict(name).await.body["verdict"]["detail"].as_str().unwrap().to_owned();
         assert!(told.contains(detail), "{name}: {told}");
     }
     let good = verdict("kitobo/good").await;
     assert!(good.text.contains(r#""amount":300.00,"#), "{}", good.text);
-    assert_eq!((&good.body["site"], &good.body["category"]), (&json!("Kitobo"), &json!("Residential")));
-    assert_eq!(good.body["window_from"], "2024-04-30T21:00:00Z");
+    assert_eq!(
+        (&good.body["verdict"]["site"], &good.body["verdict"]["category"]),
+        (&json!("Kitobo"), &json!("Residential"))
+    );
+    assert_eq!(good.body["verdict"]["window_from"], "2024-04-30T21:00:00Z");
     let evidence = &good.body["evidence"];
     let parts: Vec<_> = evidence["payments"].as_array().unwrap().iter().map(|one| &one["payment_id"]).collect();
     assert_eq!(parts, ["good-0", "good-1", "good-2"]);
@@ -259,7 +265,7 @@ async fn meters_that_payments_say_otherwise_are_told_as_near_misses() {
     let run = world.verify(json!({})).await;
     let near = async |id: &str| {
         let verdict = world.fund().get(&format!("{}/verdicts/kitobo/{id}", path_of(&run))).await.body;
-        (verdict["outcome"].as_str().unwrap().to_owned(), verdict["near_misses"].clone())
+        (verdict["verdict"]["outcome"].as_str().unwrap().to_owned(), verdict["verdict"]["near_misses"].clone())
     };
     let not_found = |meters: Value| ("meter_not_found".to_owned(), meters);
     assert_eq!(near("00104").await, not_found(json!(["104"])));
@@ -394,7 +400,7 @@ async fn a_run_replayed_gives_the_same_bytes_from_the_lake_or_the_uploads_and_sa
     assert_eq!(said(&replay().await), (json!(true), json!("lake")));
     let explained = async |id: &str| {
         let verdict = world.fund().get(&format!("{}/verdicts/kitobo/{id}", path_of(&run))).await.body;
-        (verdict["outcome"].clone(), verdict["evidence"].clone())
+        (verdict["verdict"]["outcome"].clone(), verdict["evidence"].clone())
     };
     let payments = |evidence: &Value| evidence["payments"].as_array().unwrap().len();
     let before = explained("b").await;
@@ -552,7 +558,7 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     assert_eq!(outcomes(&developer, &run).await.keys().collect::<Vec<_>>(), ["kitobo/a", "kitobo/b"]);
     let duplicate = developer.get(&format!("{}/verdicts/kitobo/a", path_of(&run))).await;
     assert_eq!(
-        (&duplicate.body["outcome"], &duplicate.body["duplicate_of"]),
+        (&duplicate.body["verdict"]["outcome"], &duplicate.body["verdict"]["duplicate_of"]),
         (&json!("duplicate_connection"), &Value::Null)
     );
     let about = developer.get(&path_of(&run)).await;
@@ -560,7 +566,7 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     for answer in [&duplicate, &about, &csv] {
         assert!(!answer.text.contains("secret") && !answer.text.contains("theirs"), "{}", answer.text);
     }
-    assert_eq!((csv.text.lines().count(), &about.body["outcomes"]), (3, &Value::Null));
+    assert_eq!((csv.text.lines().count(), &about.body["verification"]["outcomes"]), (3, &Value::Null));
     developer.get(&format!("{}/verdicts/secret/theirs", path_of(&run))).await.assert_problem(404, "not_found");
     developer.get(&format!("{}/report", path_of(&run))).await.assert_problem(403, "report_of_others");
     let viewer = world.server.key_of("fund", Role::Viewer).await;
@@ -780,7 +786,7 @@ async fn a_run_that_the_process_did_not_end_is_told_so_and_settles_nothing() {
         }
         let admin = running.admin();
         let failed = loop {
-            let run = admin.get(&path).await.body;
+            let run = admin.get(&path).await.body["verification"].take();
             if run["state"] != "running" {
                 break run;
             }
@@ -789,7 +795,7 @@ async fn a_run_that_the_process_did_not_end_is_told_so_and_settles_nothing() {
         assert_eq!(failed["state"], "failed", "{failed}");
         assert!(failed["failure"].as_str().unwrap().contains("begin another"), "{failed}");
         admin.get(&format!("{path}/verdicts")).await.assert_problem(409, "verification_not_done");
-        let submission = admin.get(&format!("{PROGRAMME}/submissions/kitobo/a")).await.body;
+        let submission = admin.get(&format!("{PROGRAMME}/submissions/kitobo/a")).await.body["submission"].take();
         assert_eq!((&submission["state"], &submission["outcome"]), (&json!("submitted"), &Value::Null));
         let run = verified(&admin, json!({})).await;
         assert_eq!(outcomes(&admin, &run).await["kitobo/a"], "meter_not_found");

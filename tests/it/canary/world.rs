@@ -378,7 +378,7 @@ impl World {
 async fn verified(holder: &Admin<'_>, path: &str, body: Value) -> String {
     let begun = holder.post(path, body).await;
     assert_eq!(begun.status, 202, "{}", begun.text);
-    while holder.get(begun.header("location")).await.body["state"] == "running" {
+    while holder.get(begun.header("location")).await.body["verification"]["state"] == "running" {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     begun.body["id"].as_str().unwrap().to_owned()
