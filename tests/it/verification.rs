@@ -1,6 +1,11 @@
 //! Programmes verify that connections really pay: each outcome, each edge of a window, and what becomes of verdicts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+    time::Duration,
+};
 
 use proptest::{
     prelude::*,
@@ -16,7 +21,7 @@ use wattlake::{
 
 use crate::{
     binary::{Site, quick_folder},
-    harness::{Admin, Answer, TestServer, Upload, file, run as run_command, stdout},
+    harness::{Admin, Answer, TestServer, Upload, file, run as run_command, stdout, wattlake},
 };
 
 /// The point of a verification that no other operation passes.
@@ -800,4 +805,38 @@ async fn a_run_that_the_process_did_not_end_is_told_so_and_settles_nothing() {
         let run = verified(&admin, json!({})).await;
         assert_eq!(outcomes(&admin, &run).await["kitobo/a"], "meter_not_found");
     }
+}
+
+#[tokio::test]
+async fn the_demo_has_a_programme_with_300_connections_and_each_outcome_among_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = wattlake(folder.path(), &["demo", "--listen", "127.0.0.1:0"]);
+    let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // It is kept, because a demo that cannot say what to try ends.
+    let mut said = BufReader::new(demo.stdout.take().unwrap());
+    let lines: Vec<String> =
+        said.by_ref().lines().map(Result::unwrap).take_while(|line| !line.starts_with("# ")).collect();
+    let after = |start: &str| lines.iter().find_map(|line| line.strip_prefix(start)).unwrap().to_owned();
+    let address = after("Wattlake listens on ").split(',').next().unwrap().to_owned();
+    let key = after("FUND_KEY=");
+    let fund = Admin::new(&address, &key);
+    let begun = fund.post("/v1/programmes/rural-light/verifications", json!({})).await;
+    assert_eq!(begun.status, 202, "{}", begun.text);
+    let run = loop {
+        let run = fund.get(begun.header("location")).await.body["verification"].take();
+        if run["state"] != "running" {
+            break run;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&run["state"], &run["connections"]), (&json!("done"), &json!(300)), "{run}");
+    let mut outcomes: Vec<&str> = run["outcomes"].as_object().unwrap().keys().map(String::as_str).collect();
+    outcomes.sort_unstable();
+    let each = ["below_threshold", "duplicate_connection", "meter_not_found", "missing_data", "no_payment_in_window"];
+    assert_eq!(outcomes, [&each[..], &["reversed_only", "verified"]].concat(), "{run}");
+    let not_found = fund.get(&format!("{}/verdicts?outcome=meter_not_found", begun.header("location"))).await.body;
+    let near = not_found["verdicts"].as_array().unwrap().iter().filter(|one| one["near_misses"] != json!([])).count();
+    assert!(near > 3, "{not_found}");
+    demo.kill().unwrap();
+    demo.wait().unwrap();
 }
