@@ -1,7 +1,11 @@
 //! The answer to SQL on its way: rows from the process → bytes in the form that was asked for, a piece at a time, as fast as
 //! they are taken. What was not taken waits in the process.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::{
     array::RecordBatch,
@@ -28,6 +32,9 @@ use crate::query::{Ending, Format, Streamed};
 const HOLD: Duration = Duration::from_millis(25);
 const HOLD_BYTES: usize = 256 << 10;
 
+/// So few bytes of rows are made bytes of the answer where they come: to wake another thread takes longer.
+const SMALL_BYTES: usize = 16 << 10;
+
 /// How an answer is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
@@ -52,6 +59,12 @@ impl Source {
     async fn end(&mut self) {
         if let Self::Process { running, .. } = self {
             running.end().await;
+        }
+    }
+
+    fn let_go(&mut self) {
+        if let Self::Process { running, .. } = self {
+            running.let_go();
         }
     }
 
@@ -173,29 +186,30 @@ impl SqlAnswer {
         Ok(None)
     }
 
-    /// Makes bytes of a frame, on a thread for such work.
+    /// Makes bytes of a frame.
     async fn take_in(&mut self, frame: Frame) -> Result<Vec<u8>, SqlError> {
         let failed = |how: &str| SqlError::Crashed { how: how.to_owned() };
         let making = self.making.take().ok_or_else(|| failed("a piece of its answer could not be made"))?;
         match frame {
             Frame::Rows(bytes) => {
-                let made = tokio::task::spawn_blocking(move || making.rows(bytes)).await;
-                // A panic ends it early; its text went to the log where it happened.
-                let (making, bytes) = made.map_err(|_| failed("what it said could not be read"))??;
+                let is_small = bytes.len() <= SMALL_BYTES && making.is_quick();
+                let made = made(is_small, move || making.rows(bytes)).await;
+                let (making, bytes) = made.ok_or_else(|| failed("what it said could not be read"))??;
                 self.rows = making.streamed.as_ref().map_or(0, Streamed::row_count);
                 self.source.has_rows(self.rows);
                 self.making = Some(making);
                 Ok(bytes)
             }
             Frame::Whole(whole) => {
-                self.source.end().await;
+                // To clear a process away takes as long as many a query; its turn is given up only then.
+                self.source.let_go();
                 if whole.rows != self.rows {
                     return Err(failed("its rows are not as many as it says"));
                 }
                 let ending = self.ending(&whole);
                 self.end = Some(whole);
-                let made = tokio::task::spawn_blocking(move || making.end(&ending)).await;
-                made.map_err(|_| failed("its end could not be written"))?
+                let made = made(making.is_quick(), move || making.end(&ending)).await;
+                made.ok_or_else(|| failed("its end could not be written"))?
             }
             Frame::Failed(failure) => {
                 self.making = Some(making);
@@ -244,7 +258,22 @@ impl SqlAnswer {
     }
 }
 
+/// Does some work, here where it is small and on a thread for such work where it is not. A panic of it gives nothing; its text
+/// went to the log where it happened.
+async fn made<T: Send + 'static>(is_small: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if is_small {
+        panic::catch_unwind(AssertUnwindSafe(work)).ok()
+    } else {
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
+
 impl Making {
+    /// Whether it takes no longer than the bytes at hand: Parquet is made of many rows at once.
+    fn is_quick(&self) -> bool {
+        self.form.format != Format::Parquet
+    }
+
     /// Bytes of the Arrow IPC stream → bytes of the answer.
     fn rows(mut self, bytes: Vec<u8>) -> Result<(Self, Vec<u8>), SqlError> {
         let unread = |error: arrow::error::ArrowError| SqlError::Crashed { how: error.to_string() };

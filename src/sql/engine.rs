@@ -216,7 +216,8 @@ impl SqlEngine {
         let framed = question.framed().map_err(io("asking a process for SQL"))?;
         let waiting = self.workers.take().map_err(io("starting a process for SQL"))?;
         let held = (turn, spill, Arc::clone(&inputs.snapshot));
-        Ok(Running::ask(waiting, framed, question.limits, time, watched.clone(), held))
+        let workers = Arc::clone(&self.workers);
+        Ok(Running::ask(waiting, framed, question.limits, time, watched.clone(), held, workers))
     }
 
     /// The question to a process, and the folder that is its own.

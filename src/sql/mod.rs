@@ -30,6 +30,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod warm;
 mod worker;
 mod workers;
 

@@ -15,6 +15,7 @@ use datafusion::{
         ExecutionPlan, execute_stream,
         statistics::{StatisticsArgs, StatisticsContext},
     },
+    prelude::{DataFrame, SessionContext},
 };
 use futures::StreamExt;
 
@@ -49,7 +50,7 @@ impl From<Fault> for Stop {
 }
 
 /// What an error of the engine means while it runs.
-fn failed(error: &DataFusionError) -> Stop {
+pub(super) fn failed(error: &DataFusionError) -> Stop {
     if let DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) =
         error.find_root()
     {
@@ -81,14 +82,25 @@ fn log(error: &DataFusionError) {
     eprintln!("{error}");
 }
 
-/// Answers: frames of rows, and what is said at their end.
-pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<Whole, Stop> {
+/// Answers: frames of rows, and the last, which says that they are whole.
+pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<(), Stop> {
     let (max_rows, max_bytes, only_plan) = (question.limits.max_rows, question.limits.max_bytes, question.only_plan);
     let statement = question.limits.statement.clone();
     let internal = |error| failed(&DataFusionError::External(Box::new(error)));
     let (session, sql, parameters) = question.into_session().map_err(internal)?;
     let context = session.open(functions::all(&statement)).map_err(|error| failed(&error))?;
     let frame = statement::plan(&context, &sql, &parameters, &statement).await?;
+    pass_on_all(&context, frame, (max_rows, max_bytes), only_plan, out).await
+}
+
+/// Passes on the rows of a query that was planned, and the last frame.
+pub(super) async fn pass_on_all(
+    context: &SessionContext,
+    frame: DataFrame,
+    (max_rows, max_bytes): (usize, usize),
+    only_plan: bool,
+    out: &mut impl Write,
+) -> Result<(), Stop> {
     let frame = if max_rows <= TOLD_ROWS {
         frame.limit(0, Some(max_rows.saturating_add(1))).map_err(|error| not_planned(&error))?
     } else {
@@ -97,7 +109,7 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
     let plan = frame.create_physical_plan().await.map_err(|error| not_planned(&error))?;
     let schema = written_schema(&plan.schema());
     if only_plan {
-        return Rows::begin(&schema, max_rows, max_bytes, out)?.end();
+        return Rows::begin(&schema, max_rows, max_bytes, out)?.end(&Progress::default());
     }
     let mut stream = execute_stream(Arc::clone(&plan), context.task_ctx()).map_err(|error| failed(&error))?;
     let mut rows = Rows::begin(&schema, max_rows, max_bytes, out)?;
@@ -107,7 +119,8 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
             biased;
             batch = stream.next() => batch,
             _ = said.tick() => {
-                Frame::Progress(progress(&plan)).write(rows.out).map_err(Stop::Unheard)?;
+                let said = Frame::Progress(progress(&plan)).write(rows.out).and_then(|()| rows.out.flush());
+                said.map_err(Stop::Unheard)?;
                 continue;
             }
         };
@@ -118,13 +131,8 @@ pub(super) async fn answer(question: Question, out: &mut impl Write) -> Result<W
             break;
         }
     }
-    drop(stream);
-    let came_to = progress(&plan);
-    Frame::Progress(came_to).write(rows.out).map_err(Stop::Unheard)?;
-    let mut whole = rows.end()?;
-    let Progress { scanned_rows, scanned_bytes, .. } = came_to;
-    (whole.scanned_rows, whole.scanned_bytes) = (scanned_rows, scanned_bytes);
-    Ok(whole)
+    // Nobody waits until what was read is cleared away: of many files that takes as long as a small query.
+    rows.end(&progress(&plan))
 }
 
 /// The rows that were passed on so far.
@@ -177,7 +185,9 @@ impl<'a, W: Write> Rows<'a, W> {
         self.whole.rows += piece.num_rows() as u64;
         self.whole.bytes += bytes_of(piece).map_err(not_encoded)? as u64;
         self.writer.write(piece).map_err(not_encoded)?;
-        self.send()
+        self.send()?;
+        // What is said before the first rows and after the last can wait for these, and for the end.
+        self.out.flush().map_err(Stop::Unheard)
     }
 
     fn send(&mut self) -> Result<(), Stop> {
@@ -188,10 +198,14 @@ impl<'a, W: Write> Rows<'a, W> {
         Frame::Rows(bytes).write(self.out).map_err(Stop::Unheard)
     }
 
-    fn end(mut self) -> Result<Whole, Stop> {
+    /// Says that it is whole, and how far it has come.
+    fn end(mut self, came_to: &Progress) -> Result<(), Stop> {
         self.writer.finish().map_err(not_encoded)?;
         self.send()?;
-        Ok(self.whole)
+        let &Progress { scanned_rows, scanned_bytes, .. } = came_to;
+        let whole = Whole { scanned_rows, scanned_bytes, ..self.whole };
+        let said = Frame::Progress(*came_to).write(self.out).and_then(|()| Frame::Whole(whole).write(self.out));
+        said.and_then(|()| self.out.flush()).map_err(Stop::Unheard)
     }
 }
 
@@ -248,8 +262,9 @@ fn progress(plan: &Arc<dyn ExecutionPlan>) -> Progress {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use bytes::BytesMut;
 
     use super::*;
 
@@ -259,13 +274,24 @@ mod tests {
         RecordBatch::try_from_iter([("text", texts), ("number", numbers)]).unwrap()
     }
 
+    /// The last frame of what a process said.
+    pub(in crate::sql) fn whole_of(said: &[u8]) -> Whole {
+        let (mut said, mut last) = (BytesMut::from(said), None);
+        while let Some(frame) = Frame::take(&mut said).unwrap() {
+            last = Some(frame);
+        }
+        let Some(Frame::Whole(whole)) = last else { panic!("the last frame is {last:?}") };
+        whole
+    }
+
     fn passed_on(batches: &[RecordBatch], max_rows: usize, max_bytes: usize) -> Whole {
         let mut out = Vec::new();
         let mut rows = Rows::begin(&batches[0].schema(), max_rows, max_bytes, &mut out).ok().unwrap();
         for batch in batches {
             rows.pass_on(batch).ok().unwrap();
         }
-        rows.end().ok().unwrap()
+        rows.end(&Progress::default()).ok().unwrap();
+        whole_of(&out)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A process with its question, seen from the server, until it is dead. Whatever happens to whoever waits for its answer, a
 //! keeper kills it at its deadline or when nobody waits any more, and gives its place up only then.
 
-use std::{any::Any, io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{any::Any, io, os::unix::process::ExitStatusExt, pin::pin, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -12,8 +12,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{SqlError, frames::Frame, question::Limits, tracked::Watched, workers::Waiting};
+use super::{
+    SqlError,
+    frames::Frame,
+    question::Limits,
+    tracked::Watched,
+    workers::{Waiting, Workers},
+};
 
+/// The process that takes the place of another starts when that has ended, so that it takes no processor from the query, or
+/// after so long where that lasts.
+const REPLACED_AFTER: Duration = Duration::from_millis(500);
 /// Of what a process says for the log, so much is kept.
 const MAX_LOG: u64 = 16 << 10;
 /// `SIGABRT`, with which a process ends that is out of memory or finds a defect of its own; `SIGKILL`, which is the system's
@@ -53,6 +62,7 @@ impl Running {
         (deadline, timeout): (Instant, Duration),
         watched: Watched,
         held: impl Any + Send,
+        workers: Arc<Workers>,
     ) -> Self {
         let Waiting { child, question: mut input, frames, log } = waiting;
         let (release, released) = oneshot::channel();
@@ -66,8 +76,17 @@ impl Running {
                 drop(question);
                 input
             };
-            let ended = keep(child, written, log, deadline, (released, cancelled)).await;
+            let mut kept = pin!(keep(child, written, log, deadline, (released, cancelled)));
+            let in_time = tokio::time::timeout(REPLACED_AFTER, &mut kept).await;
+            if in_time.is_err() {
+                workers.start_ahead();
+            }
+            let ended = match in_time {
+                Ok(ended) => ended,
+                Err(_) => kept.await,
+            };
             drop(held);
+            workers.start_ahead();
             ended
         });
         Self { frames, came: BytesMut::new(), keeper: Some((release, keeper)), timeout, limits, watched }
@@ -103,6 +122,11 @@ impl Running {
             // A keeper ends with its process, or with the server.
             drop(keeper.await);
         }
+    }
+
+    /// Ends the process, which has said all that it was asked for; its keeper waits until it is dead.
+    pub(super) fn let_go(&mut self) {
+        self.keeper = None;
     }
 
     async fn ended_early(&mut self, error: Option<io::Error>) -> SqlError {

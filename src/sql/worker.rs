@@ -1,9 +1,9 @@
-//! A process for SQL, from its start to its end: waits for a question, shuts itself in, answers, and is gone. Until it is shut
-//! in, it has read nothing that a person wrote.
+//! A process for SQL, from its start to its end: warms up, waits for a question, shuts itself in, answers, and is gone. Until
+//! it is shut in, it has read nothing that a person wrote.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
     os::fd::AsFd,
     process::ExitCode,
 };
@@ -14,6 +14,7 @@ use super::{
     frames::Frame,
     question::{BUILD, Question},
     run::{self, Stop},
+    warm::warm_up,
 };
 
 /// Threads that read files.
@@ -43,13 +44,18 @@ fn say(error: &io::Error) {
 
 fn serve() -> Result<(), (u8, io::Error)> {
     let not_understood = |error| (NOT_UNDERSTOOD, error);
+    warm_up();
     let Some(question) = Question::read(&mut io::stdin().lock()).map_err(not_understood)? else { return Ok(()) };
     // Without the buffer of lines that standard output has.
-    let mut out = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(not_understood)?;
+    let out = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(not_understood)?;
+    // What is small goes out with what comes after it, because each piece wakes the server.
+    let mut out = BufWriter::new(out);
     let unheard = |error| (UNHEARD, error);
     if question.build != BUILD {
-        return Frame::Failed(Failure::OtherBuild).write(&mut out).map_err(unheard);
+        let said = Frame::Failed(Failure::OtherBuild).write(&mut out).and_then(|()| out.flush());
+        return said.map_err(unheard);
     }
+    is_one_thread().map_err(|error| (NOT_SHUT_IN, error))?;
     let confinement = confine(&question).map_err(|error| (NOT_SHUT_IN, error))?;
     Frame::Confined(confinement).write(&mut out).map_err(unheard)?;
     end_with_the_server().map_err(|error| (NOT_SHUT_IN, error))?;
@@ -60,14 +66,25 @@ fn serve() -> Result<(), (u8, io::Error)> {
         .enable_time()
         .build()
         .map_err(|error| (NOT_SHUT_IN, error))?;
-    let last = match runtime.block_on(run::answer(question, &mut out)) {
-        Ok(whole) => Frame::Whole(whole),
-        Err(Stop::Failed(failure)) => Frame::Failed(failure),
+    match runtime.block_on(run::answer(question, &mut out)) {
+        Ok(()) => {}
+        Err(Stop::Failed(failure)) => {
+            Frame::Failed(failure).write(&mut out).and_then(|()| out.flush()).map_err(unheard)?;
+        }
         Err(Stop::Unheard(error)) => return Err(unheard(error)),
-    };
-    last.write(&mut out).and_then(|()| out.flush()).map_err(unheard)?;
+    }
     // What still runs of the query ends with the process.
     runtime.shutdown_background();
+    Ok(())
+}
+
+/// The kernel shuts in the thread that asks for it, and those that it starts from then on: another one would be left out.
+fn is_one_thread() -> io::Result<()> {
+    // Where the system does not tell, there is what the code says: nothing starts a thread until here.
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
+        return Err(io::Error::other("there is a second thread before the first is shut in"));
+    }
     Ok(())
 }
 

@@ -45,8 +45,9 @@ impl Workers {
         Self { program: program.unwrap_or_else(this), ahead, waiting: Mutex::default(), starting: Mutex::default() }
     }
 
-    /// A process that waits for a question, and another one in its place.
-    pub(super) fn take(self: &Arc<Self>) -> io::Result<Waiting> {
+    /// A process that waits for a question. Whoever takes it has [`Self::start_ahead`] start another one in its place, when that
+    /// is in nobody's way.
+    pub(super) fn take(&self) -> io::Result<Waiting> {
         let mut ready = None;
         while let Some(mut waiting) = self.lock().pop_front() {
             // One that ended meanwhile, by whatever hand, is no use.
@@ -55,12 +56,10 @@ impl Workers {
                 break;
             }
         }
-        let taken = match ready {
-            Some(waiting) => waiting,
-            None => self.start()?,
-        };
-        self.start_ahead();
-        Ok(taken)
+        match ready {
+            Some(waiting) => Ok(waiting),
+            None => self.start(),
+        }
     }
 
     /// Starts as many as are to wait, beside whatever else is done. Where that fails, the next query tells.

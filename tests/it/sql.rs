@@ -488,6 +488,26 @@ async fn a_process_is_shut_in_and_knows_nothing_but_its_question() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_started_ahead_is_one_thread_until_it_is_shut_in_and_another_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, key) = process(folder.path(), 100, &["--sql-workers", "1"]).await;
+    let admin = Admin::new(&server.address, &key);
+    let mut waited = Vec::new();
+    for _ in 0..2 {
+        let sleeps = |worker: &u32| {
+            fs::read_to_string(format!("/proc/{worker}/status")).is_ok_and(|status| status.contains("State:\tS"))
+        };
+        let waits = || matches!(&workers_of(&server)[..], [worker] if !waited.contains(worker) && sleeps(worker));
+        assert!(comes_true(10, waits).await);
+        let worker = workers_of(&server)[0];
+        assert_eq!(fs::read_dir(format!("/proc/{worker}/task")).unwrap().count(), 1);
+        // It says itself that it is not shut in where it has a second thread by then, and does not answer.
+        assert_eq!(rows(&admin, "SELECT count(*) FROM payments").await, json!([[100]]));
+        waited.push(worker);
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_dies_is_one_querys_clear_error_and_never_a_clean_end() {
     let folder = tempfile::tempdir().unwrap();
     let (server, key) =
