@@ -1,6 +1,6 @@
 /*
 title = "Days since last payment"
-definition = "Per meter: as-of − last settled payment, in local days. As-of is the last day before to, or today; refunds count as payments do. Dormancy: 0–30, 31–60, 61–90 and over 90 days."
+definition = "Per meter: as-of − last settled payment, in local days. As-of is the last day before to, or today where that is earlier; refunds count as payments do. Dormancy: 0–30, 31–60, 61–90 and over 90 days."
 parameters = ["project", "to", "tz", "site", "limit", "order"]
 tables = ["as_of"]
 chart = "table"

@@ -1,6 +1,6 @@
 /*
 title = "Dormancy"
-definition = "How many meters paid last 0–30, 31–60, 61–90 and over 90 local days before as-of, of all that have ever paid by then. As-of is the last day before to, or today; only settled payments count, refunds among them. Shares are rounded half away from zero to 6 decimals."
+definition = "How many meters paid last 0–30, 31–60, 61–90 and over 90 local days before as-of, of all that have ever paid by then. As-of is the last day before to, or today where that is earlier; only settled payments count, refunds among them. Shares are rounded half away from zero to 6 decimals."
 parameters = ["project", "to", "tz", "site", "limit", "order"]
 tables = ["as_of"]
 chart = "bar"

@@ -259,6 +259,8 @@ pub enum CatalogError {
     ConnectionsMissing(Vec<String>),
     #[error("submitted before, and a connection is submitted once: {}", .0.join(", "))]
     AlreadySubmitted(Vec<String>),
+    #[error("the project is not enrolled in the programme; consent to its terms at …/enrolments first")]
+    NotTakingPart,
     #[error("only what is verified is paid for: {}", .0.join(", "))]
     NotPayable(Vec<String>),
     #[error("there is no upload {0}")]
@@ -306,6 +308,7 @@ impl CatalogError {
             | Self::KeyTaken
             | Self::ShareRevoked(_)
             | Self::AlreadySubmitted(_)
+            | Self::NotTakingPart
             | Self::NotPayable(_)
             | Self::StatusChanged
             | Self::TooMany { .. } => ErrorKind::Conflict,

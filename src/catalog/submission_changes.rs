@@ -76,7 +76,21 @@ impl Catalog {
         let at = now().timestamp_micros();
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         for changes in changes.chunks(ROWS_PER_STATEMENT) {
-            let given = given(changes.iter().map(|change| (&change.name, change.would_be)));
+            let row = |change: &Reopening| {
+                let Reopening { name, run, would_be } = change;
+                json!([name.project, name.external_id, would_be.map(Outcome::as_str), run])
+            };
+            // A verification that ended meanwhile knows better.
+            let given: String = sqlx::query_scalar(
+                "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
+                 JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+                 WHERE run = given.value ->> 3",
+            )
+            .bind(programme.as_str())
+            .bind(Value::from_iter(changes.iter().map(row)).to_string())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(failed())?;
             sqlx::query(
                 "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome
                                 FROM json_each(?2))

@@ -64,7 +64,8 @@ pub struct Submission {
     pub programme: ProgrammeSlug,
     pub project: ProjectSlug,
     pub external_id: String,
-    /// Its turn: of two that are the same connection, the one with the smaller number counts. Null of a draft.
+    /// Its turn: of two that are the same connection, the one with the smaller number counts. Null of a draft, and to who takes
+    /// part.
     #[schema(required)]
     pub number: Option<u64>,
     pub state: SubmissionState,
@@ -96,7 +97,7 @@ pub struct SubmissionEvent {
     #[schema(value_type = String, format = DateTime)]
     pub at: DateTime<Utc>,
     /// `submitted`; `verified`, `failed`: a verification came to another verdict than the one before; `paid`; `reopened`: what
-    /// changed since would give another verdict; `settled`: it would not any more.
+    /// changed since would give another verdict; `settled`: it would not any more, or a verification came to the same verdict.
     pub event: String,
     /// The start of the key; null where it is another organisation's, and for the server itself.
     #[schema(required)]
@@ -122,6 +123,8 @@ pub struct SubmissionFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reopening {
     pub name: ConnectionName,
+    /// That gave the verdict: where another one has given one since, nothing is noted.
+    pub run: RunId,
     pub would_be: Option<Outcome>,
 }
 
@@ -176,5 +179,6 @@ pub(super) fn subject_of(row: &SqliteRow) -> Result<Subject, CatalogError> {
         category: optional("category")?,
         connected_on: connected_on.map(|day| read::<NaiveDate>("day of a connection", &day)).transpose()?,
         is_there: row.try_get::<i64, _>("is_there").map_err(failed())? == 1,
+        is_paid: row.try_get::<i64, _>("is_paid").map_err(failed())? == 1,
     })
 }

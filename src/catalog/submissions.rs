@@ -23,7 +23,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::ConnectionsMissing`], [`CatalogError::AlreadySubmitted`], and nothing is submitted;
-    /// [`CatalogError::TooMany`] where the programme would have more than `most`.
+    /// [`CatalogError::NotTakingPart`] where the project is not enrolled; [`CatalogError::TooMany`] where the programme would have
+    /// more than `most`.
     pub async fn submit(
         &self,
         programme: &ProgrammeSlug,
@@ -35,6 +36,7 @@ impl Catalog {
         let failed = || sql("submit connections");
         let wanted = ids.map(|ids| json!(ids).to_string());
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        refuse_strangers(&mut tx, programme, project).await?;
         if let Some(wanted) = &wanted {
             refuse_missing(&mut tx, project, wanted).await?;
             refuse_submitted(&mut tx, programme, project, wanted).await?;
@@ -89,33 +91,34 @@ impl Catalog {
         Ok(submitted)
     }
 
-    /// At most `limit` submissions to a programme, in their turn, those after the number `after`. Drafts are no submissions:
-    /// see [`Self::drafts_page`].
+    /// At most `limit` submissions to a programme, by project and id, those after `after`. Drafts are no submissions: see
+    /// [`Self::drafts_page`].
     pub async fn submissions_page(
         &self,
         programme: &ProgrammeSlug,
         filter: &SubmissionFilter,
-        after: Option<u64>,
+        after: Option<&ConnectionName>,
         limit: u32,
     ) -> Result<Page<Submission>, CatalogError> {
         let rows = sqlx::query(
             "SELECT submissions.* FROM submissions JOIN projects ON slug = project
-             WHERE programme = ?1 AND number > ?2
+             WHERE programme = ?1 AND (project, external_id) > (?2, ?9)
                AND (?3 IS NULL OR project = ?3)
                AND (?4 IS NULL OR organisation = ?4)
                AND (?5 IS NULL OR state = ?5)
                AND (?6 IS NULL OR outcome = ?6)
                AND (?7 IS NULL OR (reopened_at IS NOT NULL) = ?7)
-             ORDER BY number LIMIT ?8",
+             ORDER BY project, external_id LIMIT ?8",
         )
         .bind(programme.as_str())
-        .bind(after.unwrap_or_default().cast_signed())
+        .bind(after.map_or("", |after| after.project.as_str()))
         .bind(filter.project.as_ref().map(ProjectSlug::as_str))
         .bind(filter.organisation.as_ref().map(OrganisationSlug::as_str))
         .bind(filter.state.map(SubmissionState::as_str))
         .bind(filter.outcome.map(Outcome::as_str))
         .bind(filter.reopened)
         .bind(limit.saturating_add(1))
+        .bind(after.map_or("", |after| after.external_id.as_str()))
         .fetch_all(&self.pool)
         .await
         .map_err(sql("list submissions"))?;
@@ -188,13 +191,16 @@ impl Catalog {
         rows.into_iter().map(event).collect()
     }
 
-    /// All connections that were submitted to a programme, as they are judged, in their turn.
+    /// The connections that were submitted to a programme, as they are judged, in their turn: of the projects that take part in it,
+    /// and those that it has paid for, wherever they are now.
     pub async fn submitted_subjects(&self, programme: &ProgrammeSlug) -> Result<Vec<Subject>, CatalogError> {
         let rows = sqlx::query(
             "SELECT s.project, s.external_id, s.number, s.serial_number AS submitted_serial_number, c.serial_number, c.site,
-                 c.category, c.connected_on, c.external_id IS NOT NULL AS is_there
+                 c.category, c.connected_on, c.external_id IS NOT NULL AS is_there, s.state = 'paid' AS is_paid
              FROM submissions AS s LEFT JOIN connections AS c ON c.project = s.project AND c.external_id = s.external_id
-             WHERE programme = ? ORDER BY number",
+             WHERE programme = ?1 AND (s.state = 'paid' OR EXISTS
+                 (SELECT 1 FROM enrolments AS e WHERE e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL))
+             ORDER BY number",
         )
         .bind(programme.as_str())
         .fetch_all(&self.pool)
@@ -213,7 +219,7 @@ impl Catalog {
     ) -> Result<Vec<Subject>, CatalogError> {
         let rows = sqlx::query(
             "SELECT project, external_id, ?3 + row_number() OVER (ORDER BY external_id) AS number,
-                 NULL AS submitted_serial_number, serial_number, site, category, connected_on, 1 AS is_there
+                 NULL AS submitted_serial_number, serial_number, site, category, connected_on, 1 AS is_there, 0 AS is_paid
              FROM connections WHERE project = ?2
                AND NOT EXISTS (SELECT 1 FROM submissions AS known WHERE known.programme = ?1 AND known.project = ?2
                                AND known.external_id = connections.external_id)
@@ -270,6 +276,22 @@ impl Catalog {
         };
         rows.iter().map(verified).collect()
     }
+}
+
+async fn refuse_strangers(
+    tx: &mut Transaction<'_, Sqlite>,
+    programme: &ProgrammeSlug,
+    project: &ProjectSlug,
+) -> Result<(), CatalogError> {
+    let takes_part: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM enrolments WHERE programme = ? AND project = ? AND withdrawn_at IS NULL)",
+    )
+    .bind(programme.as_str())
+    .bind(project.as_str())
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(sql("look for an enrolment"))?;
+    if takes_part { Ok(()) } else { Err(CatalogError::NotTakingPart) }
 }
 
 async fn refuse_missing(

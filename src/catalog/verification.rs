@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use sqlx::{Sqlite, Transaction};
 
 use super::{
     Catalog, CatalogError, Page, RunEnd, RunProject, RunsOf, VerificationRun, now, pass, read, sql,
@@ -10,7 +11,7 @@ use super::{
     verification_run::Row,
 };
 use crate::{
-    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId, UploadId},
+    ids::{OrganisationSlug, ProgrammeSlug, RunId, UploadId},
     programmes::{ConnectionName, Outcome},
 };
 
@@ -24,14 +25,16 @@ impl Catalog {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         sqlx::query(
             "INSERT INTO verification_runs
-                 (id, programme, dry_run, rule_version, rule, as_of, lake_version, selection, state, started_by, organisation, started_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, ?)",
+                 (id, programme, dry_run, rule_version, rule, other_terms, as_of, lake_version, selection, state, started_by,
+                  organisation, started_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, ?)",
         )
         .bind(run.id.as_str())
         .bind(run.programme.as_str())
         .bind(run.dry_run)
         .bind(run.rule_version)
         .bind(json_of(&run.rule))
+        .bind(json_of(&run.other_terms))
         .bind(run.as_of.timestamp_micros())
         .bind(run.lake_version.cast_signed())
         .bind(run.selection.as_ref().map(json_of))
@@ -80,37 +83,7 @@ impl Catalog {
                 verdicts.iter().filter(|(_, outcome)| (*outcome == Outcome::Verified) == verified).collect();
             for some in of_state.chunks(ROWS_PER_STATEMENT) {
                 let given = given(some.iter().map(|(name, outcome)| (name, Some(*outcome))));
-                // What says the same as before is no news.
-                let changed: String = sqlx::query_scalar(
-                    "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
-                     JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
-                     WHERE outcome IS NOT given.value ->> 2",
-                )
-                .bind(run.programme.as_str())
-                .bind(&given)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(failed())?;
-                let event = Event { at, by: Some(by), event: Some(state), run: Some(&run.id) };
-                add_events(&mut tx, &run.programme, &changed, event).await?;
-                sqlx::query(
-                    "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome
-                                    FROM json_each(?2))
-                     UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
-                         state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
-                         state = iif(state = 'paid', state, ?4)
-                     FROM given
-                     WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
-                )
-                .bind(run.programme.as_str())
-                .bind(&given)
-                .bind(run.id.as_str())
-                .bind(state)
-                .bind(at)
-                .bind(by)
-                .execute(&mut *tx)
-                .await
-                .map_err(failed())?;
+                settle(&mut tx, run, Settled { state, at, by }, &given).await?;
             }
         }
         sqlx::query(
@@ -240,11 +213,11 @@ impl Catalog {
         projects.into_iter().map(project).collect()
     }
 
-    /// The runs whose verdicts count and rest on an upload, at most `limit` of them, the newest first.
+    /// The runs whose verdicts count, or are about to, and rest on an upload; at most `limit` of them, the newest first.
     pub async fn runs_resting_on(&self, upload: &UploadId, limit: u32) -> Result<Vec<RunId>, CatalogError> {
         let ids: Vec<String> = sqlx::query_scalar(
             "SELECT DISTINCT id FROM verification_uploads JOIN verification_runs ON id = run
-             WHERE upload_id = ? AND NOT dry_run AND state = 'done' ORDER BY id DESC LIMIT ?",
+             WHERE upload_id = ? AND NOT dry_run AND state <> 'failed' ORDER BY id DESC LIMIT ?",
         )
         .bind(upload.as_str())
         .bind(limit)
@@ -254,16 +227,103 @@ impl Catalog {
         ids.iter().map(|id| read("run's id", id)).collect()
     }
 
-    /// Something that changes whenever the connections of a project do.
-    pub async fn connections_mark(&self, project: &ProjectSlug) -> Result<(u64, u64), CatalogError> {
-        let (count, newest): (i64, Option<i64>) =
-            sqlx::query_as("SELECT count(*), max(updated_at) FROM connections WHERE project = ?")
-                .bind(project.as_str())
-                .fetch_one(&self.pool)
-                .await
-                .map_err(sql("look at connections"))?;
-        Ok((count.cast_unsigned(), newest.unwrap_or_default().cast_unsigned()))
+    /// Something that changes whenever a programme's connections or what was submitted of them do, and which of them are the same.
+    pub async fn claims_mark(&self, programme: &ProgrammeSlug) -> Result<String, CatalogError> {
+        sqlx::query_scalar(
+            "SELECT (SELECT concat_ws(' ', count(*), max(enrolled_at), max(withdrawn_at)) FROM enrolments WHERE programme = ?1)
+                 || ', ' || (SELECT concat_ws(' ', count(*), max(updated_at)) FROM connections WHERE project IN
+                             (SELECT project FROM enrolments WHERE programme = ?1))
+                 || ', ' || (SELECT concat_ws(' ', count(*), max(state_at)) FROM submissions WHERE programme = ?1)",
+        )
+        .bind(programme.as_str())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(sql("look at connections"))
     }
+
+    /// Forgets dry runs of a programme that one organisation began, but the newest `keep` of those that have ended. Says which: they had
+    /// verdicts.
+    pub async fn forget_dry_runs(
+        &self,
+        programme: &ProgrammeSlug,
+        organisation: Option<&OrganisationSlug>,
+        keep: u32,
+    ) -> Result<Vec<RunId>, CatalogError> {
+        let failed = || sql("forget dry runs");
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM verification_runs
+             WHERE programme = ? AND organisation IS ? AND dry_run AND state <> 'running' ORDER BY id DESC LIMIT -1 OFFSET ?",
+        )
+        .bind(programme.as_str())
+        .bind(organisation.map(OrganisationSlug::as_str))
+        .bind(keep)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed())?;
+        for of_run in [
+            "DELETE FROM verification_uploads WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM verification_projects WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM verification_runs WHERE id IN (SELECT value FROM json_each(?))",
+        ] {
+            sqlx::query(of_run).bind(json_of(&ids)).execute(&mut *tx).await.map_err(failed())?;
+        }
+        tx.commit().await.map_err(failed())?;
+        ids.iter().map(|id| read("run's id", id)).collect()
+    }
+}
+
+/// What is settled of some submissions, and by whom.
+struct Settled<'a> {
+    state: &'a str,
+    at: i64,
+    by: &'a str,
+}
+
+/// Settles the given submissions, but for those that a run which began later has settled before.
+async fn settle(
+    tx: &mut Transaction<'_, Sqlite>,
+    run: &VerificationRun,
+    Settled { state, at, by }: Settled<'_>,
+    given: &str,
+) -> Result<(), CatalogError> {
+    let failed = || sql("settle submissions");
+    // What says the same as before is no news, but where it was open again.
+    for event in [state, "settled"] {
+        let changed: String = sqlx::query_scalar(
+            "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
+             JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+             WHERE (run IS NULL OR run <= ?3)
+               AND iif(?4 = 'settled', outcome IS given.value ->> 2 AND reopened_at IS NOT NULL, outcome IS NOT given.value ->> 2)",
+        )
+        .bind(run.programme.as_str())
+        .bind(given)
+        .bind(run.id.as_str())
+        .bind(event)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(failed())?;
+        add_events(tx, &run.programme, &changed, Event { at, by: Some(by), event: Some(event), run: Some(&run.id) }).await?;
+    }
+    sqlx::query(
+        "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome FROM json_each(?2))
+         UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
+             state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
+             state = iif(state = 'paid', state, ?4)
+         FROM given
+         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id
+           AND (run IS NULL OR run <= ?3)",
+    )
+    .bind(run.programme.as_str())
+    .bind(given)
+    .bind(run.id.as_str())
+    .bind(state)
+    .bind(at)
+    .bind(by)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(failed())
 }
 
 fn json_of<T: Serialize>(value: &T) -> String {

@@ -52,6 +52,8 @@ pub struct VerificationRun {
     #[schema(required)]
     pub rule_version: Option<u32>,
     pub rule: Rule,
+    /// Enrolled projects that it leaves out, because they consented to other terms: each is verified by its own.
+    pub other_terms: Vec<ProjectSlug>,
     /// Only payments before it count.
     #[schema(value_type = String, format = DateTime)]
     pub as_of: DateTime<Utc>,
@@ -118,6 +120,7 @@ pub(super) struct Row {
     dry_run: bool,
     rule_version: Option<u32>,
     rule: String,
+    other_terms: String,
     as_of: i64,
     lake_version: i64,
     selection: Option<String>,
@@ -146,6 +149,7 @@ impl TryFrom<Row> for VerificationRun {
             dry_run: row.dry_run,
             rule_version: row.rule_version,
             rule: json("run's rule", row.rule)?,
+            other_terms: json("run's projects with other terms", row.other_terms)?,
             as_of: from_micros(row.as_of),
             lake_version: row.lake_version.cast_unsigned(),
             selection: row.selection.map(|text| json("run's selection", text)).transpose()?,

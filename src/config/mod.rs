@@ -280,10 +280,12 @@ pub struct VerificationConfig {
     pub concurrency: usize,
     /// Runs that wait for their turn.
     pub queue: usize,
-    /// Of one run, from its start.
+    /// Of one run, from its turn.
     pub timeout: Duration,
     /// Submitted to one programme, and judged by one run.
     pub max_connections: u32,
+    /// Of one organisation in one programme, that are kept: the newest.
+    pub dry_runs: u32,
     /// Between two looks at whether verdicts would be others now.
     pub recheck: Duration,
 }

@@ -23,10 +23,10 @@ use crate::{error::ErrorKind, nearest::nearest};
 /// The most parameters of one query string.
 const MAX_PARAMETERS: usize = 200;
 
-/// A body that is a JSON object.
-pub struct JsonObject(pub Map<String, Value>);
+/// A body that is a JSON object of at most `MAX` bytes, as the layer around its route has it.
+pub struct JsonObject<const MAX: usize = { super::MAX_JSON_BYTES }>(pub Map<String, Value>);
 
-impl<S: Send + Sync> FromRequest<S> for JsonObject {
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonObject<MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail = format!("the body has more than {} bytes", super::MAX_JSON_BYTES);
+                let detail = format!("the body has more than {MAX} bytes");
                 return Problem::new(ErrorKind::TooLarge, "body_too_large", detail);
             }
             unreadable_body(&rejection)
@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-impl Raises for JsonObject {
+impl<const MAX: usize> Raises for JsonObject<MAX> {
     fn codes() -> Vec<&'static str> {
         vec!["invalid_json", "repeated_key", "body_broken", "body_timeout", "body_too_large", "unsupported_type"]
     }

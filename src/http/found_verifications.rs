@@ -1,6 +1,8 @@
 //! Extractors for submissions and verifications of the programme that a path names. As in `found.rs`, what is absent and what is
 //! foreign answer the same 404.
 
+use std::sync::Arc;
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::{
@@ -38,7 +40,7 @@ pub(super) struct RunViewer {
     pub(super) principal: Principal,
     pub(super) run: VerificationRun,
     /// What of it is the caller's own.
-    pub(super) scope: Scope,
+    pub(super) scope: Arc<Scope>,
 }
 
 impl FromRequestParts<AppState> for SubmissionReader {
@@ -92,10 +94,19 @@ impl FromRequestParts<AppState> for RunViewer {
         permit(&principal, Permission::ReadConnections)?;
         note(|learned| {
             learned.object = Some(id.to_string());
-            learned.projects = projects.iter().map(|project| project.project.clone()).collect();
+            // Whose projects there are besides is nobody's business.
+            let seen = projects.into_iter().map(|project| project.project);
+            learned.projects = seen.filter(|project| side == Side::Administrator || scope.owns(project)).collect();
             learned.lake_version = Some(run.lake_version);
         });
-        Ok(Self { side, principal, run, scope })
+        Ok(Self { side, principal, run, scope: Arc::new(scope) })
+    }
+}
+
+impl RunViewer {
+    /// Whether the caller's own organisation began it.
+    pub(super) fn is_own(&self) -> bool {
+        self.run.organisation.as_ref().is_some_and(|organisation| self.principal.reaches(organisation))
     }
 }
 

@@ -96,6 +96,8 @@ use crate::{
 
 /// JSON bodies are a few fields; uploads set their own limit.
 const MAX_JSON_BYTES: usize = 64 << 10;
+/// Those that name connections: ten thousand of them.
+const MAX_NAMES_BYTES: usize = 4 << 20;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -144,9 +146,13 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(programmes::list_programme_versions))
         .routes(routes!(enrolments::list_enrolments, enrolments::create_enrolment))
         .routes(routes!(enrolments::withdraw_enrolment))
-        .routes(routes!(submissions::list_submissions, submissions::submit_connections))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(submissions::list_submissions, submissions::submit_connections))
+                .routes(routes!(submissions::pay_submissions))
+                .layer(DefaultBodyLimit::max(MAX_NAMES_BYTES)),
+        )
         .routes(routes!(submissions::get_submission))
-        .routes(routes!(submissions::pay_submissions))
         .routes(routes!(verifications::list_verifications))
         .routes(routes!(verifications::get_verification))
         .routes(routes!(verifications::get_verification_key))
@@ -180,7 +186,7 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(verdicts::explain_verdict))
         .routes(routes!(verdicts::replay_verification))
         .routes(routes!(verdicts::get_report))
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+        .layer(DefaultBodyLimit::max(MAX_NAMES_BYTES));
 
     let saved = OpenApiRouter::new()
         .routes(routes!(saved::run_saved, saved::save_query, saved::delete_saved))

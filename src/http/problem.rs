@@ -178,6 +178,7 @@ impl From<CatalogError> for Problem {
             CatalogError::CurrencyFixed(_) => "currency_fixed",
             CatalogError::ConnectionsMissing(_) => "connections_missing",
             CatalogError::AlreadySubmitted(_) => "already_submitted",
+            CatalogError::NotTakingPart => "not_enrolled",
             CatalogError::NotPayable(_) => "not_payable",
             CatalogError::TooMany { .. } => "limit_reached",
             _ => "catalog",

@@ -5,19 +5,19 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    AppState, JsonObject, NoParameters, PageRequest, Parameters, Problem,
+    AppState, JsonObject, MAX_NAMES_BYTES, NoParameters, PageRequest, Parameters, Problem,
     extract::Flag,
     fields::Fields,
     found_programmes::{ProgrammeEnroller, ProgrammeManager, owns_project},
     found_verifications::{SubmissionReader, SubmissionViewer},
     invalid_parameter, next_cursor,
     problem_types::{Raises, Refused},
+    verdicts::name_of,
     verification_answers::{PaidFor, SubmissionHistory, SubmissionList, Submitted, shown_events, shown_submission},
 };
 use crate::{
     audit::note,
     catalog::{Page, Side, Submission, SubmissionFilter, SubmissionState},
-    error::ErrorKind,
     ids::{ProgrammeSlug, ProjectSlug},
     programmes::{ConnectionName, Outcome},
 };
@@ -98,14 +98,14 @@ impl Raises for Listing {
     request_body = SubmissionFields,
     responses(
         (status = 201, description = "How many were submitted.", body = Submitted),
-        Refused<(ProgrammeEnroller, NoParameters, JsonObject, Submitting)>
+        Refused<(ProgrammeEnroller, NoParameters, JsonObject<MAX_NAMES_BYTES>, Submitting)>
     )
 )]
 pub(super) async fn submit_connections(
     found: ProgrammeEnroller,
     State(state): State<AppState>,
     _: NoParameters,
-    JsonObject(body): JsonObject,
+    JsonObject(body): JsonObject<MAX_NAMES_BYTES>,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
     let ProgrammeEnroller { programme, principal } = found;
     let mut fields = Fields::of(body);
@@ -122,11 +122,6 @@ pub(super) async fn submit_connections(
         return Err(Problem::no_project());
     }
     note(|learned| learned.projects = vec![project.clone()]);
-    let enrolment = state.catalog.enrolment(&programme.slug, &project).await?;
-    if enrolment.is_none_or(|enrolment| enrolment.withdrawn_at.is_some()) {
-        let detail = "the project is not enrolled in the programme; consent to its terms at …/enrolments first";
-        return Err(Problem::new(ErrorKind::Conflict, "not_enrolled", detail));
-    }
     let most = state.config.verification.max_connections;
     let (key, ids) = (&principal.key_prefix, ids.as_deref());
     let submitted = state.catalog.submit(&programme.slug, &project, ids, key, most).await?;
@@ -158,7 +153,7 @@ pub(super) fn take_names(fields: &mut Fields, name: &'static str) -> Option<Vec<
 
 /// List submissions
 ///
-/// In their turn: all of the programme, for its own organisation; those of one's own projects, for who takes part.
+/// By project and id: all of the programme, for its own organisation; those of one's own projects, for who takes part.
 #[utoipa::path(
     get, path = "/v1/programmes/{programme}/submissions", tag = "programmes",
     params(("programme" = ProgrammeSlug, Path), SubmissionParameters, PageRequest<String>),
@@ -189,19 +184,26 @@ pub(super) async fn list_submissions(
             state.catalog.drafts_page(&programme.slug, &project, request.after.as_deref(), request.limit).await?;
         return Ok(listed(page, side, |draft| draft.external_id.clone()));
     }
-    let after = request.after.map(|after| after.parse::<u64>()).transpose();
-    let after = after.map_err(|_| invalid_parameter("cursor", "cursor is the next_cursor of the page before"))?;
+    let after = request.after.as_deref().map(name_of).transpose()?;
     let organisation = principal.organisation.clone().filter(|_| side == Side::Invited);
     let filter = SubmissionFilter { project, organisation, state: wanted, outcome, reopened };
-    let page = state.catalog.submissions_page(&programme.slug, &filter, after, request.limit).await?;
-    Ok(listed(page, side, |submission| submission.number.unwrap_or_default().to_string()))
+    let page = state.catalog.submissions_page(&programme.slug, &filter, after.as_ref(), request.limit).await?;
+    Ok(listed(page, side, |submission| name_in(submission).to_string()))
 }
 
 fn listed(page: Page<Submission>, side: Side, key: impl FnOnce(&Submission) -> String) -> Json<SubmissionList> {
-    note(|learned| learned.rows = Some(page.items.len() as u64));
+    note(|learned| {
+        learned.rows = Some(page.items.len() as u64);
+        learned.projects = page.items.iter().map(|submission| submission.project.clone()).collect();
+        learned.projects.dedup();
+    });
     let next_cursor = next_cursor(&page, key);
     let submissions = page.items.into_iter().map(|submission| shown_submission(submission, side)).collect();
     Json(SubmissionList { submissions, next_cursor })
+}
+
+fn name_in(submission: &Submission) -> ConnectionName {
+    ConnectionName { project: submission.project.clone(), external_id: submission.external_id.clone() }
 }
 
 /// Get a submission
@@ -223,8 +225,7 @@ pub(super) async fn get_submission(
     _: NoParameters,
 ) -> Result<Json<SubmissionHistory>, Problem> {
     let SubmissionViewer { programme, side, submission } = found;
-    let name = ConnectionName { project: submission.project.clone(), external_id: submission.external_id.clone() };
-    let history = state.catalog.submission_events(&programme.slug, &name).await?;
+    let history = state.catalog.submission_events(&programme.slug, &name_in(&submission)).await?;
     let (submission, history) = (shown_submission(submission, side), shown_events(history, side));
     Ok(Json(SubmissionHistory { submission, history }))
 }
@@ -238,14 +239,14 @@ pub(super) async fn get_submission(
     request_body = PaymentFields,
     responses(
         (status = 200, description = "How many are paid now.", body = PaidFor),
-        Refused<(ProgrammeManager, NoParameters, JsonObject, Paying)>
+        Refused<(ProgrammeManager, NoParameters, JsonObject<MAX_NAMES_BYTES>, Paying)>
     )
 )]
 pub(super) async fn pay_submissions(
     found: ProgrammeManager,
     State(state): State<AppState>,
     _: NoParameters,
-    JsonObject(body): JsonObject,
+    JsonObject(body): JsonObject<MAX_NAMES_BYTES>,
 ) -> Result<Json<PaidFor>, Problem> {
     let ProgrammeManager { programme, principal } = found;
     let mut fields = Fields::of(body);
@@ -253,6 +254,10 @@ pub(super) async fn pay_submissions(
     fields.need("connections", names.as_ref());
     fields.finish("invalid_submission")?;
     let names = names.ok_or_else(Problem::unexplained)?;
+    note(|learned| {
+        learned.projects = names.iter().map(|name| name.project.clone()).collect();
+        learned.projects.dedup();
+    });
     let paid = state.catalog.mark_paid(&programme.slug, &names, &principal.key_prefix).await?;
     note(|learned| {
         learned.object = Some(programme.slug.to_string());

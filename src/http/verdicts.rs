@@ -1,6 +1,8 @@
 //! `/v1/programmes/{programme}/verifications/{run}/verdicts`, and what else can be had of a run that has ended: its evidence, itself
 //! again, its report.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -20,12 +22,13 @@ use super::{
     verification_answers::{ExplainedVerdict, ReplayAnswer, VerdictAnswer, VerdictList, shown},
 };
 use crate::{
+    access::Scope,
     audit::note,
     catalog::{Page, RunState, Side},
     error::ErrorKind,
     ids::{ProgrammeSlug, ProjectSlug, RunId},
     programmes::{ConnectionName, Outcome, Verdict},
-    verification::{to_parquet, verdicts},
+    verification::{Glance, to_parquet, verdicts},
 };
 
 /// Which verdicts to tell, and how.
@@ -57,7 +60,7 @@ struct Replaying;
 
 impl Raises for Replaying {
     fn codes() -> Vec<&'static str> {
-        [Reading::codes(), vec!["evidence_gone", "verification_timeout"]].concat()
+        [Reading::codes(), vec!["evidence_gone", "verification_timeout", "too_many_verifications", "replay_of_others"]].concat()
     }
 }
 
@@ -84,11 +87,8 @@ pub(super) async fn list_verdicts(
     let outcome = parameters.take_as::<Outcome>("outcome")?;
     let format = parameters.take("format")?;
     let RunViewer { side, run, scope, .. } = found;
-    let matches = |verdict: &Verdict| {
-        project.as_ref().is_none_or(|project| verdict.subject.name.project == *project)
-            && outcome.is_none_or(|outcome| verdict.outcome == outcome)
-    };
     let own = |slug: &ProjectSlug| scope.owns(slug);
+    let wanted = Wanted { project, outcome, own: (side == Side::Invited).then(|| Arc::clone(&scope)), after: None };
     let file = match format.as_deref() {
         None | Some("json") => None,
         Some("csv") => Some(("text/csv; charset=utf-8", "csv")),
@@ -100,9 +100,8 @@ pub(super) async fn list_verdicts(
     };
     if let Some((media_type, ending)) = file {
         parameters.finish()?;
-        let told = state.verification.verdicts(&run).await?;
-        let told: Vec<Verdict> =
-            told.into_iter().filter(matches).filter_map(|verdict| shown(verdict, side, own)).collect();
+        let told = state.verification.verdicts(&run, move |verdict| wanted.has(verdict), usize::MAX).await?;
+        let told: Vec<Verdict> = told.into_iter().filter_map(|verdict| shown(verdict, side, own)).collect();
         note(|learned| learned.rows = Some(told.len() as u64));
         let write = move || if ending == "csv" { verdicts::to_csv(&told) } else { to_parquet(&told) };
         let bytes = tokio::task::spawn_blocking(write).await.map_err(|_| Problem::unexplained())??;
@@ -113,24 +112,21 @@ pub(super) async fn list_verdicts(
     let request = PageRequest::<String>::take(&mut parameters)?;
     parameters.finish()?;
     let after = request.after.as_deref().map(name_of).transpose()?;
-    let is_next = |name: &ConnectionName| after.as_ref().is_none_or(|after| name > after);
+    let wanted = Wanted { after, ..wanted };
     let limit = request.limit as usize;
     let (items, more) = if run.state == RunState::Running {
         let names = state.verification.names(&run.id);
-        let wanted = |name: &&ConnectionName| {
-            is_next(name)
-                && (side == Side::Administrator || own(&name.project))
-                && project.as_ref().is_none_or(|project| name.project == *project)
-                && outcome.is_none_or(|outcome| outcome == Outcome::InProgress)
+        let is_wanted = |name: &&ConnectionName| {
+            let (project, external_id) = (name.project.as_str(), name.external_id.as_str());
+            wanted.has(Glance { project, external_id, outcome: Outcome::InProgress.as_str() })
         };
-        let mut told: Vec<_> = names.iter().filter(wanted).take(limit + 1).cloned().collect();
+        let mut told: Vec<_> = names.iter().filter(is_wanted).take(limit + 1).cloned().collect();
         let more = told.len() > limit;
         told.truncate(limit);
         (told.into_iter().map(|name| (name.clone(), VerdictAnswer::in_progress(name))).collect::<Vec<_>>(), more)
     } else {
-        let told = state.verification.verdicts(&run).await?;
-        let told = told.into_iter().filter(|verdict| is_next(&verdict.subject.name)).filter(matches);
-        let mut told: Vec<_> = told.filter_map(|verdict| shown(verdict, side, own)).take(limit + 1).collect();
+        let told = state.verification.verdicts(&run, move |verdict| wanted.has(verdict), limit + 1).await?;
+        let mut told: Vec<_> = told.into_iter().filter_map(|verdict| shown(verdict, side, own)).collect();
         let more = told.len() > limit;
         told.truncate(limit);
         (told.into_iter().map(|verdict| (verdict.subject.name.clone(), verdict.into())).collect(), more)
@@ -142,8 +138,29 @@ pub(super) async fn list_verdicts(
     Ok(Json(VerdictList { verdicts, next_cursor }).into_response())
 }
 
+/// Which verdicts are told.
+struct Wanted {
+    project: Option<ProjectSlug>,
+    outcome: Option<Outcome>,
+    /// Those of the caller's own projects, where nothing else is told.
+    own: Option<Arc<Scope>>,
+    /// Those after it, by name.
+    after: Option<ConnectionName>,
+}
+
+impl Wanted {
+    fn has(&self, verdict: Glance<'_>) -> bool {
+        let Glance { project, external_id, outcome } = verdict;
+        let is_next = |after: &ConnectionName| (project, external_id) > (after.project.as_str(), after.external_id.as_str());
+        self.project.as_ref().is_none_or(|wanted| wanted.as_str() == project)
+            && self.outcome.is_none_or(|wanted| wanted.as_str() == outcome)
+            && self.after.as_ref().is_none_or(is_next)
+            && self.own.as_ref().is_none_or(|own| project.parse().is_ok_and(|project| own.owns(&project)))
+    }
+}
+
 /// The connection that a cursor names.
-fn name_of(cursor: &str) -> Result<ConnectionName, Problem> {
+pub(super) fn name_of(cursor: &str) -> Result<ConnectionName, Problem> {
     let split = cursor.split_once('/').and_then(|(project, id)| Some((project.parse().ok()?, id)));
     let (project, id) = split
         .ok_or_else(|| invalid_parameter("cursor", "cursor is the next_cursor of the page before, as it was given"))?;
@@ -178,15 +195,12 @@ pub(super) async fn explain_verdict(
     _: NoParameters,
 ) -> Result<Json<ExplainedVerdict>, Problem> {
     let RunViewer { side, run, scope, .. } = found;
-    let told = state.verification.verdicts(&run).await?;
-    let is_it = |verdict: &&Verdict| {
-        verdict.subject.name.project.as_str() == project && verdict.subject.name.external_id == external_id
-    };
-    let verdict = told.iter().find(is_it).cloned();
+    let is_it = move |verdict: Glance<'_>| verdict.project == project && verdict.external_id == external_id;
+    let verdict = state.verification.verdicts(&run, is_it, 1).await?.pop();
     let verdict = verdict.and_then(|verdict| shown(verdict, side, |slug| scope.owns(slug)));
     let verdict = verdict.ok_or_else(Problem::not_found)?;
     note(|learned| learned.projects = vec![verdict.subject.name.project.clone()]);
-    let evidence = state.verification.evidence(&run, &verdict).await?;
+    let evidence = state.verification.evidence(&run, &verdict, side == Side::Administrator).await?;
     Ok(Json(ExplainedVerdict { verdict: verdict.into(), evidence }))
 }
 
@@ -207,6 +221,11 @@ pub(super) async fn replay_verification(
     State(state): State<AppState>,
     _: NoParameters,
 ) -> Result<Json<ReplayAnswer>, Problem> {
+    // To read uploads of others again, and to be told which are gone, is the programme's.
+    if found.side != Side::Administrator && !found.is_own() {
+        let detail = "this verification judged connections of others too, so the programme's own organisation replays it";
+        return Err(Problem::new(ErrorKind::Forbidden, "replay_of_others", detail));
+    }
     let replay = state.verification.replay(&found.run).await?;
     note(|learned| learned.parameters = Some(json!({ "same": replay.same })));
     Ok(Json(ReplayAnswer { same: replay.same, sha256: replay.sha256, source: replay.source }))

@@ -163,7 +163,7 @@ pub(super) struct VerdictAnswer {
     category: Option<String>,
     #[schema(value_type = Option<String>, format = Date, required)]
     connected_on: Option<NaiveDate>,
-    /// Its turn among the submitted.
+    /// Its turn among the submitted; null to who takes part: it says how many others there are.
     #[schema(required)]
     turn: Option<u64>,
 }
@@ -224,7 +224,7 @@ impl From<Verdict> for VerdictAnswer {
             site: subject.site,
             category: subject.category,
             connected_on: subject.connected_on,
-            turn: Some(subject.turn),
+            turn: Some(subject.turn).filter(|turn| *turn > 0),
         }
     }
 }
@@ -267,13 +267,16 @@ pub(super) fn shown(mut verdict: Verdict, side: Side, is_own: impl Fn(&ProjectSl
         verdict.duplicate_of = None;
         verdict.detail = "the same connection as one of another organisation, which was submitted before".to_owned();
     }
+    verdict.subject.turn = 0;
     Some(verdict)
 }
 
-/// A submission as a side may see it: which key did something is that key's organisation's business.
+/// A submission as a side may see it: which key did something is that key's organisation's business, and how many there are of others
+/// the programme's.
 pub(super) fn shown_submission(submission: Submission, side: Side) -> Submission {
     let submitted_by = submission.submitted_by.filter(|_| side == Side::Invited);
-    Submission { submitted_by, ..submission }
+    let number = submission.number.filter(|_| side == Side::Administrator);
+    Submission { submitted_by, number, ..submission }
 }
 
 /// What became of a submission, as a side may see it.
@@ -288,6 +291,7 @@ pub(super) fn shown_run(mut run: VerificationRun, side: Side, principal: &Princi
     run.started_by = run.started_by.filter(|_| own || principal.organisation.is_none());
     if side == Side::Invited && !own {
         (run.connections, run.outcomes, run.selection) = (None, None, None);
+        run.other_terms = Vec::new();
     }
     run
 }

@@ -1,19 +1,22 @@
 //! `/v1/programmes/{programme}/verifications`: whether what was submitted really pays.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    AppState, Caller, JsonObject, NoParameters, PageRequest, Parameters, Problem,
+    AppState, Caller, JsonObject, MAX_NAMES_BYTES, NoParameters, PageRequest, Parameters, Problem,
     fields::{Fields, wrong_fields},
     found_programmes::ProgrammeEnroller,
     found_verifications::{RunViewer, SubmissionReader},
+    metrics::damaged,
     next_cursor,
     problem_types::{Raises, Refused},
     programmes::take_rule,
@@ -25,8 +28,9 @@ use crate::{
     catalog::{FieldError, Programme, Project, RunState, RunsOf, Side, VerificationRun},
     error::ErrorKind,
     ids::{ProgrammeSlug, ProjectSlug, RunId},
+    lake::LakeError,
     programmes::{ConnectionName, Rule, Selection},
-    verification::{RunRequest, VerificationError},
+    verification::{Enrolled, RunRequest, VerificationError},
 };
 
 /// Projects that one request names at most.
@@ -42,7 +46,8 @@ struct VerificationFields {
     /// Single connections.
     #[schema(max_items = 10_000)]
     connections: Option<Vec<ConnectionName>>,
-    /// The version of the programme's terms whose rule it goes by: the newest, if nothing else is said.
+    /// The version of the programme's terms whose rule it goes by: the newest, if nothing else is said. Projects that consented to
+    /// another one are left out, but of a dry run, and are named in `other_terms`.
     #[schema(minimum = 1)]
     rule_version: Option<u32>,
     /// Another rule, to be tried out: with `dry_run`.
@@ -68,8 +73,9 @@ impl Raises for Beginning {
             "not_submitted",
             "too_many_to_verify",
             "dry_run_only",
+            "other_terms",
         ];
-        [&request[..], &["too_many_verifications", "storage_full"]].concat()
+        [&request[..], &["too_many_verifications", "data_damaged", "storage_full"]].concat()
     }
 }
 
@@ -81,7 +87,7 @@ impl From<VerificationError> for Problem {
             VerificationError::Nothing { .. } => said("nothing_to_verify"),
             VerificationError::TooMany { .. } => said("too_many_to_verify"),
             VerificationError::NotThere(_) => said("not_submitted"),
-            VerificationError::NotDone => said("verification_not_done"),
+            VerificationError::NotDone | VerificationError::Failed => said("verification_not_done"),
             VerificationError::EvidenceGone(ref gone) => {
                 said("evidence_gone").with("uploads", gone.iter().map(ToString::to_string).collect::<Vec<_>>())
             }
@@ -89,6 +95,7 @@ impl From<VerificationError> for Problem {
             VerificationError::Altered => said("verdicts_damaged"),
             VerificationError::Catalog(error) => error.into(),
             VerificationError::Ingest(error) => error.into(),
+            VerificationError::Lake(LakeError::Damaged(findings)) => damaged(&findings),
             error => Self::failure(error.kind(), "verification", &error),
         }
     }
@@ -105,14 +112,14 @@ impl From<VerificationError> for Problem {
     responses(
         (status = 202, description = "It has begun.", body = VerificationRun,
             headers(("Location" = String, description = "Where to see how far it is."))),
-        Refused<(ProgrammeEnroller, NoParameters, JsonObject, Beginning)>
+        Refused<(ProgrammeEnroller, NoParameters, JsonObject<MAX_NAMES_BYTES>, Beginning)>
     )
 )]
 pub(super) async fn start_verification(
     found: ProgrammeEnroller,
     State(state): State<AppState>,
     _: NoParameters,
-    JsonObject(body): JsonObject,
+    JsonObject(body): JsonObject<MAX_NAMES_BYTES>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<VerificationRun>), Problem> {
     let ProgrammeEnroller { programme, principal } = found;
     let side = programme.side_of(&principal).ok_or_else(Problem::not_found)?;
@@ -128,6 +135,12 @@ pub(super) async fn start_verification(
         Some(rule) => (None, rule),
         None => rule_of(&state, &programme, rule_version).await?,
     };
+    // What counts is the rule that was consented to. Another one can be tried out of all.
+    let (enrolled, others): (Vec<_>, Vec<_>) =
+        enrolled.into_iter().partition(|enrolled| dry_run || Some(enrolled.version) == rule_version);
+    refuse_other_terms(&projects, &connections, &others, rule_version)?;
+    let enrolled: Vec<Project> = enrolled.into_iter().map(|enrolled| enrolled.project).collect();
+    note(|learned| learned.projects = asked_for(&projects, &connections, &enrolled));
     let selection = (!projects.is_empty() || !connections.is_empty()).then_some(Selection { projects, connections });
     let request = RunRequest {
         programme: programme.slug,
@@ -136,6 +149,7 @@ pub(super) async fn start_verification(
         dry_run,
         with_drafts: side == Side::Invited,
         projects: enrolled,
+        other_terms: others.into_iter().map(|other| other.project.slug).collect(),
         selection,
         as_of: as_of.unwrap_or_else(Utc::now),
         started_by: principal.key_prefix.clone(),
@@ -177,7 +191,10 @@ fn read_wanted(body: Map<String, Value>) -> Result<Wanted, Problem> {
         let at = text
             .parse::<DateTime<Utc>>()
             .map_err(|_| "it is an instant with its offset, such as 2026-05-01T00:00:00Z".to_owned())?;
-        if at > Utc::now() { Err("it is still to come".to_owned()) } else { Ok(at) }
+        if at > Utc::now() {
+            return Err("it is still to come".to_owned());
+        }
+        if at.year() < 1970 { Err("it is an instant of 1970 or later".to_owned()) } else { Ok(at) }
     });
     let dry_run = fields.value("dry_run", |value| value.as_bool().ok_or_else(|| "it is true or false".to_owned()));
     let dry_run = dry_run.unwrap_or_default();
@@ -206,11 +223,39 @@ fn read_wanted(body: Map<String, Value>) -> Result<Wanted, Problem> {
 fn refuse_others(
     projects: &[ProjectSlug],
     connections: &[ConnectionName],
-    enrolled: &[Project],
+    enrolled: &[Enrolled],
 ) -> Result<(), Problem> {
-    let named = projects.iter().chain(connections.iter().map(|name| &name.project));
-    let is_enrolled = |slug: &ProjectSlug| enrolled.iter().any(|project| project.slug == *slug);
-    if named.into_iter().all(is_enrolled) { Ok(()) } else { Err(Problem::no_project()) }
+    let is_enrolled = |slug: &ProjectSlug| enrolled.iter().any(|enrolled| enrolled.project.slug == *slug);
+    if named(projects, connections).all(is_enrolled) { Ok(()) } else { Err(Problem::no_project()) }
+}
+
+/// # Errors
+/// A project that is named consented to terms of another version.
+fn refuse_other_terms(
+    projects: &[ProjectSlug],
+    connections: &[ConnectionName],
+    others: &[Enrolled],
+    rule_version: Option<u32>,
+) -> Result<(), Problem> {
+    let other = named(projects, connections).find_map(|slug| others.iter().find(|other| other.project.slug == *slug));
+    let Some(Enrolled { project, version }) = other else { return Ok(()) };
+    let asked = rule_version.unwrap_or_default();
+    let detail = format!(
+        "{} consented to version {version} of the terms, and this is a verification by version {asked}: say \"rule_version\": {version} for \
+         it, or try version {asked} out with \"dry_run\": true",
+        project.slug
+    );
+    Err(Problem::new(ErrorKind::Conflict, "other_terms", detail).with("rule_version", *version))
+}
+
+fn named<'a>(projects: &'a [ProjectSlug], connections: &'a [ConnectionName]) -> impl Iterator<Item = &'a ProjectSlug> {
+    projects.iter().chain(connections.iter().map(|name| &name.project))
+}
+
+/// The projects of which something is asked for: all that may be looked at, where none is named.
+fn asked_for(projects: &[ProjectSlug], connections: &[ConnectionName], enrolled: &[Project]) -> Vec<ProjectSlug> {
+    let asked: BTreeSet<ProjectSlug> = named(projects, connections).cloned().collect();
+    if asked.is_empty() { enrolled.iter().map(|project| project.slug.clone()).collect() } else { asked.into_iter().collect() }
 }
 
 async fn rule_of(

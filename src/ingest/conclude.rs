@@ -266,7 +266,7 @@ impl Ingest {
 
     /// Settles what a failure left unfinished of these projects. The caller holds their locks, and all that is under way
     /// holds one of them.
-    pub(super) async fn settle_projects(&self, projects: &BTreeSet<ProjectSlug>) -> Result<(), IngestError> {
+    pub async fn settle_projects(&self, projects: &BTreeSet<ProjectSlug>) -> Result<(), IngestError> {
         for left in self.catalog.unfinished_uploads().await? {
             if left.projects.iter().any(|project| projects.contains(project)) {
                 self.settle(&left).await?;

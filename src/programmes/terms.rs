@@ -40,9 +40,15 @@ pub const DISCLOSES: &[Disclosure] = &[
             "duplicate_of",
             "near_misses",
             "uploads",
+            "submitted_serial_number",
+            "is_connected",
+            "turn",
+            "would_be",
+            "reopened_at",
         ],
         about: "Of each connection that is submitted: what it comes to by the programme's rule, and by which figures; where no \
-                payment has its id, the ids of meters that were likely meant.",
+                payment has its id, the ids of meters that were likely meant; and what it would come to now, where that is something \
+                else.",
     },
     Disclosure {
         of: "payment",

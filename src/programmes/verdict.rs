@@ -118,6 +118,8 @@ pub struct Subject {
     pub connected_on: Option<NaiveDate>,
     /// Whether its project still has it.
     pub is_there: bool,
+    /// Whether the programme has paid for it.
+    pub is_paid: bool,
 }
 
 /// What the payments of a connection's meter come to, before as-of.
@@ -262,43 +264,64 @@ pub fn parse_decimal(text: &str) -> Option<i128> {
     Some(if decimals.len() == 2 { value * 100 } else { value })
 }
 
-/// Which of some connections were claimed before: those of which an earlier one has the same id or the same device. Two claims
-/// of one connection are told apart by their names.
+/// Which of some connections are the same as others, that count before them: those with the same id or the same device.
+///
+/// A claim of something that was paid for goes before all others, and the device that a connection was submitted with before one that it
+/// was given since: who changes a device afterwards takes no other connection over. Else the smaller turn counts.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// By what is the same, the first that claims it.
-    ids: HashMap<String, (u64, ConnectionName)>,
-    devices: HashMap<String, (u64, ConnectionName)>,
+    ids: HashMap<String, (Rank, ConnectionName)>,
+    devices: HashMap<String, (Rank, ConnectionName)>,
+}
+
+/// Of two claims the smaller one counts.
+type Rank = (Strength, u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Strength {
+    PaidFor,
+    Submitted,
+    Changed,
 }
 
 impl Claims {
     /// Enters a claim, in any order.
     pub fn add(&mut self, subject: &Subject) {
-        let claim = |first: &mut HashMap<String, (u64, ConnectionName)>, key: &str| {
-            let entry = first.entry(key.to_owned()).or_insert_with(|| (subject.turn, subject.name.clone()));
-            if subject.turn < entry.0 {
-                *entry = (subject.turn, subject.name.clone());
-            }
-        };
-        claim(&mut self.ids, &subject.name.external_id);
-        for device in subject.devices() {
-            claim(&mut self.devices, device);
+        enter(&mut self.ids, &subject.name.external_id, (subject.strength(), subject.turn), subject);
+        for (device, rank) in subject.devices() {
+            enter(&mut self.devices, device, rank, subject);
         }
     }
 
-    /// The earliest claim of the same connection, where it came before this one.
+    /// The first claim of the same connection, where that goes before this one.
     #[must_use]
     pub fn earlier(&self, subject: &Subject) -> Option<&ConnectionName> {
-        let same_id = self.ids.get(&subject.name.external_id);
-        let same_device = subject.devices().filter_map(|device| self.devices.get(device));
-        let first = same_id.into_iter().chain(same_device).min_by_key(|(turn, _)| *turn)?;
-        (first.0 < subject.turn).then_some(&first.1)
+        let by_id = self.ids.get(&subject.name.external_id).map(|first| (first, (subject.strength(), subject.turn)));
+        let by_device = subject.devices().filter_map(|(device, rank)| Some((self.devices.get(device)?, rank)));
+        let before = by_id.into_iter().chain(by_device).filter(|((first, _), own)| first < own);
+        before.map(|(first, _)| first).filter(|(_, name)| *name != subject.name).min().map(|(_, name)| name)
+    }
+}
+
+fn enter(first: &mut HashMap<String, (Rank, ConnectionName)>, key: &str, rank: Rank, subject: &Subject) {
+    let entry = first.entry(key.to_owned()).or_insert_with(|| (rank, subject.name.clone()));
+    if rank < entry.0 {
+        *entry = (rank, subject.name.clone());
     }
 }
 
 impl Subject {
-    fn devices(&self) -> impl Iterator<Item = &str> {
-        self.serial_number.as_deref().into_iter().chain(self.submitted_serial_number.as_deref())
+    fn strength(&self) -> Strength {
+        if self.is_paid { Strength::PaidFor } else { Strength::Submitted }
+    }
+
+    /// The device that it was submitted with, and another one that it has since.
+    fn devices(&self) -> impl Iterator<Item = (&str, Rank)> {
+        let submitted = self.submitted_serial_number.as_deref();
+        let changed = self.serial_number.as_deref().filter(|device| Some(*device) != submitted);
+        let submitted = submitted.map(|device| (device, (self.strength(), self.turn)));
+        submitted.into_iter().chain(changed.map(|device| (device, (Strength::Changed, self.turn))))
     }
 }
 
@@ -316,6 +339,7 @@ mod tests {
             category: None,
             connected_on: None,
             is_there: true,
+            is_paid: false,
         }
     }
 
@@ -383,6 +407,28 @@ mod tests {
             let earlier: Vec<_> = all.iter().map(|one| claims.earlier(one).map(ToString::to_string)).collect();
             assert_eq!(earlier, [None, Some("a/1".to_owned()), Some("a/1".to_owned()), None, None]);
         }
+    }
+
+    #[test]
+    fn who_changes_a_device_afterwards_takes_no_other_connection_over_and_what_was_paid_for_counts_first() {
+        let submitted = |project: &str, id: &str, turn, device: &str| Subject {
+            submitted_serial_number: Some(device.to_owned()),
+            ..subject(project, id, turn, Some(device))
+        };
+        let earlier = |all: &[Subject]| {
+            let mut claims = Claims::default();
+            all.iter().for_each(|one| claims.add(one));
+            all.iter().map(|one| claims.earlier(one).map(ToString::to_string)).collect::<Vec<_>>()
+        };
+        let mut all = [submitted("a", "1", 1, "x"), submitted("b", "2", 2, "y"), submitted("c", "3", 3, "z")];
+        assert_eq!(earlier(&all), [None, None, None]);
+        all[0].serial_number = Some("y".to_owned());
+        assert_eq!(earlier(&all), [Some("b/2".to_owned()), None, None], "one that was submitted goes first");
+        all[2].serial_number = Some("x".to_owned());
+        assert_eq!(earlier(&all)[2], Some("a/1".to_owned()), "that it has another one since gives the first one to nobody");
+        let mut again = [submitted("a", "1", 1, "x"), submitted("b", "1", 2, "y")];
+        again[1].is_paid = true;
+        assert_eq!(earlier(&again), [Some("b/1".to_owned()), None]);
     }
 
     #[test]

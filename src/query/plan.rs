@@ -324,10 +324,10 @@ impl<'a> Plan<'a> {
         ]
     }
 
-    /// The local day in a zone up to which days are counted: the last before the end, or today.
+    /// The local day in a zone up to which days are counted: the last before the end, and no later than today.
     pub(super) fn as_of(&self, zone: Tz) -> NaiveDate {
-        let end = self.end(zone).map_or(self.now, |end| end - chrono::Duration::microseconds(1));
-        end.with_timezone(&zone).date_naive()
+        let last = self.end(zone).map(|end| end - chrono::Duration::microseconds(1));
+        last.map_or(self.now, |last| last.min(self.now)).with_timezone(&zone).date_naive()
     }
 
     fn as_of_columns(&self) -> Vec<ArrayRef> {

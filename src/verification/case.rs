@@ -12,12 +12,13 @@ use std::{
 };
 
 use arrow::array::{Array, RecordBatch};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use chrono_tz::Tz;
 
 use super::{
     VerificationError,
     columns::{COLUMNS, Columns, Kind, text},
+    judge::Inputs,
     progress::Progress,
 };
 use crate::{
@@ -32,7 +33,8 @@ const UNMATCHED: usize = 100_000;
 /// The connections of a project, and the rule that they are judged by.
 pub(super) struct Case<'a> {
     rule: &'a Rule,
-    as_of: i64,
+    /// Payments from then on are not looked at.
+    until: i64,
     slots: HashMap<&'a str, usize>,
     windows: Vec<Option<Instants>>,
     /// The same in microseconds, each with the number of its first month.
@@ -62,8 +64,8 @@ struct Tally {
     last: i64,
     /// Numbers of uploads; a few.
     uploads: Vec<u32>,
-    /// Whether something was refunded after the window, perhaps of what counts.
-    later_refunds: bool,
+    /// Whether something was given back by a row that counts for this connection only if it names a payment that counts.
+    named_refunds: bool,
 }
 
 impl Tally {
@@ -85,7 +87,7 @@ impl Tally {
             self.first = Some(self.first.map_or(first, |known| known.min(first)));
         }
         other.uploads.iter().for_each(|upload| self.note_upload(*upload));
-        self.later_refunds |= other.later_refunds;
+        self.named_refunds |= other.named_refunds;
     }
 }
 
@@ -96,8 +98,9 @@ struct Tallies {
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn new(rule: &'a Rule, as_of: DateTime<Utc>, zone: Tz, subjects: &[&'a Subject]) -> Self {
-        let windows: Vec<_> = subjects.iter().map(|subject| rule.window(subject.connected_on, as_of, zone)).collect();
+    pub(super) fn new(inputs: &'a Inputs, zone: Tz, subjects: &[&'a Subject]) -> Self {
+        let Inputs { rule, as_of, until, .. } = inputs;
+        let windows: Vec<_> = subjects.iter().map(|subject| rule.window(subject.connected_on, *as_of, zone)).collect();
         let begun = || windows.iter().flatten().filter(|window| window.from < window.to);
         let first = begun().map(|window| window.from).min();
         let months = first.zip(begun().map(|window| window.to).max());
@@ -109,7 +112,7 @@ impl<'a> Case<'a> {
         let bounds = windows.iter().map(bound).collect();
         let slots =
             subjects.iter().enumerate().map(|(slot, subject)| (subject.name.external_id.as_str(), slot)).collect();
-        Self { rule, as_of: as_of.timestamp_micros(), slots, windows, bounds, months }
+        Self { rule, until: until.timestamp_micros(), slots, windows, bounds, months }
     }
 
     /// The instants in which the payments of a connection count.
@@ -153,7 +156,7 @@ impl<'a> Case<'a> {
             }
         });
         let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        self.take_later_refunds(files, &numbers, &mut all, progress)?;
+        self.take_named_refunds(files, &numbers, &mut all, progress)?;
         let paid = all.by_slot.into_iter().map(|tally| paid(tally, uploads)).collect();
         Ok(Found { paid, unmatched: all.unmatched })
     }
@@ -187,7 +190,7 @@ impl<'a> Case<'a> {
         let mut known_unmatched = false;
         for row in 0..batch.num_rows() {
             let at = columns.paid_at[row];
-            if at >= self.as_of {
+            if at >= self.until {
                 continue;
             }
             let key = columns.meters[row];
@@ -223,8 +226,8 @@ impl<'a> Case<'a> {
         if at < from {
             return;
         }
+        tally.named_refunds |= amount < 0 && is_named_refund(kind, at >= to);
         if at >= to {
-            tally.later_refunds |= kind == Kind::Counts && amount < 0;
             return;
         }
         match kind {
@@ -237,27 +240,28 @@ impl<'a> Case<'a> {
                 tally.first = Some(tally.first.map_or(at, |first| first.min(at)));
             }
             Kind::Counts if amount < 0 => tally.refunded -= amount,
+            // Of one below zero that names what it reverses, that is taken off below.
             Kind::Reversed => tally.reversed += 1,
             Kind::Counts | Kind::Neither => return,
         }
         tally.note_upload(columns.uploads[columns.upload_keys[row].cast_unsigned() as usize]);
     }
 
-    /// Takes refunds from after the window off what they were given for: those whose `REFERENCE_ID` is the ID or the `REFERENCE_ID`
-    /// of a payment that counts. They are rare, so these columns, which are random text, are read of such meters alone.
-    fn take_later_refunds(
+    /// Takes off what was given back by rows that name it: those whose `REFERENCE_ID` is the ID or the `REFERENCE_ID` of a payment that
+    /// counts. They are rare, so these columns, which are random text, are read of such meters alone.
+    fn take_named_refunds(
         &self,
         files: &[FileRows],
         uploads: &HashMap<&str, u32>,
         all: &mut Tallies,
         progress: &Progress,
     ) -> Result<(), VerificationError> {
-        let concerned = |meter: &str| self.slots.get(meter).copied().filter(|slot| all.by_slot[*slot].later_refunds);
-        if !all.by_slot.iter().any(|tally| tally.later_refunds) {
+        let concerned = |meter: &str| self.slots.get(meter).copied().filter(|slot| all.by_slot[*slot].named_refunds);
+        if !all.by_slot.iter().any(|tally| tally.named_refunds) {
             return Ok(());
         }
         let mut names: HashSet<(usize, String)> = HashSet::new();
-        let mut refunds: Vec<(usize, String, i128, u32)> = Vec::new();
+        let mut refunds: Vec<(usize, String, Refund)> = Vec::new();
         for file in files {
             progress.check()?;
             let rows = file.rows_of_meters(|meter| concerned(meter).is_some())?;
@@ -272,28 +276,47 @@ impl<'a> Case<'a> {
                     let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
                     let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
                     let Some(slot) = concerned(columns.meter_of(columns.meters[row])) else { continue };
-                    let Some((from, to, _)) = self.bounds[slot].filter(|_| kind == Kind::Counts && at < self.as_of)
-                    else {
-                        continue;
-                    };
+                    let Some((from, to, _)) = self.bounds[slot].filter(|_| at < self.until) else { continue };
                     let reference = references.is_valid(row).then(|| references.value(row).to_owned());
-                    if (from..to).contains(&at) && amount > 0 {
+                    let inside = (from..to).contains(&at);
+                    if inside && amount > 0 && kind == Kind::Counts {
                         names.insert((slot, ids.value(row).to_owned()));
                         names.extend(reference.map(|reference| (slot, reference)));
-                    } else if at >= to && amount < 0 {
+                    } else if at >= from && amount < 0 && is_named_refund(kind, !inside) {
                         let upload = columns.uploads[columns.upload_keys[row].cast_unsigned() as usize];
-                        refunds.extend(reference.map(|reference| (slot, reference, -amount, upload)));
+                        let refund = Refund { amount: -amount, upload, was_reversed: inside };
+                        refunds.extend(reference.map(|reference| (slot, reference, refund)));
                     }
                 }
             }
         }
-        for (slot, reference, amount, upload) in refunds {
+        for (slot, reference, Refund { amount, upload, was_reversed }) in refunds {
             if names.contains(&(slot, reference)) {
-                all.by_slot[slot].refunded += amount;
-                all.by_slot[slot].note_upload(upload);
+                let tally = &mut all.by_slot[slot];
+                tally.refunded += amount;
+                tally.reversed -= u64::from(was_reversed);
+                tally.note_upload(upload);
             }
         }
         Ok(())
+    }
+}
+
+/// What was given back of a payment that it names.
+struct Refund {
+    amount: i128,
+    upload: u32,
+    /// Whether it was taken for a payment in the window that was reversed, before it was known what it names.
+    was_reversed: bool,
+}
+
+/// Whether a row below zero has to name a payment that counts: one that settles what was paid before the window ended, and one whose
+/// STATUS says itself that it is a reversal.
+fn is_named_refund(kind: Kind, after_window: bool) -> bool {
+    match kind {
+        Kind::Counts => after_window,
+        Kind::Reversed => true,
+        Kind::Neither => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use crate::{
     catalog::CatalogError,
     error::ErrorKind,
-    ids::UploadId,
+    ids::{ProjectSlug, UploadId},
     ingest::IngestError,
     lake::{self, AsOfError, LakeError},
     programmes::ConnectionName,
@@ -19,8 +19,8 @@ const NAMED: usize = 10;
 pub enum VerificationError {
     #[error("{limit} verifications run or wait, which is the limit (verification.queue)")]
     Busy { limit: usize },
-    #[error("there is nothing to verify: no connection that was asked for {what}")]
-    Nothing { what: &'static str },
+    #[error("there is nothing to verify: no connection that was asked for {what}{}", left_out(.other_terms))]
+    Nothing { what: &'static str, other_terms: Vec<ProjectSlug> },
     #[error("{count} connections are more than {limit} (verification.max_connections); select some of them")]
     TooMany { count: usize, limit: usize },
     #[error("not among what can be verified: {}", list(.0))]
@@ -29,6 +29,10 @@ pub enum VerificationError {
     TooLong { limit: Duration },
     #[error("the verification has not ended")]
     NotDone,
+    #[error("the verification failed, and has no verdicts; begin another")]
+    Failed,
+    #[error("a project has left the programme meanwhile; begin another")]
+    Left,
     #[error("payments that it rests on are erased for good: of {}", uploads(.0))]
     EvidenceGone(Vec<UploadId>),
     #[error("its verdicts are not as they were kept; verify again")]
@@ -51,7 +55,7 @@ pub enum VerificationError {
     AsOf(#[from] AsOfError),
     #[error("uploads")]
     Ingest(#[from] IngestError),
-    #[error("the verification was stopped")]
+    #[error("the server stopped before it ended; begin another")]
     Stopped,
 }
 
@@ -59,6 +63,14 @@ fn list(names: &[ConnectionName]) -> String {
     let named: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
     let more = names.len().saturating_sub(NAMED);
     named.join(", ") + &if more > 0 { format!(" and {more} others") } else { String::new() }
+}
+
+fn left_out(projects: &[ProjectSlug]) -> String {
+    if projects.is_empty() {
+        return String::new();
+    }
+    let named: Vec<&str> = projects.iter().take(NAMED).map(ProjectSlug::as_str).collect();
+    format!("; left out, because they consented to other terms: {} (rule_version)", named.join(", "))
 }
 
 fn uploads(ids: &[UploadId]) -> String {
@@ -76,7 +88,7 @@ impl VerificationError {
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Nothing { .. } | Self::TooMany { .. } | Self::NotThere(_) => ErrorKind::Rejected,
             Self::TooLong { .. } => ErrorKind::Timeout,
-            Self::NotDone => ErrorKind::Conflict,
+            Self::NotDone | Self::Failed | Self::Left => ErrorKind::Conflict,
             Self::EvidenceGone(_) => ErrorKind::Gone,
             Self::Io { source, .. } => lake::io_kind(source),
             Self::Altered | Self::Stopped => ErrorKind::Unavailable,
@@ -91,6 +103,7 @@ impl VerificationError {
     /// What a run that failed says of it, to whoever began it.
     pub(super) fn told(&self) -> String {
         match self.kind() {
+            _ if matches!(self, Self::Stopped) => self.to_string(),
             ErrorKind::Internal | ErrorKind::Unavailable | ErrorKind::StorageFull => {
                 "the server could not end it; begin another, and tell whoever runs the server if that fails too"
                     .to_owned()

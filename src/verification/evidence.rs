@@ -68,9 +68,11 @@ pub struct EvidencePayment {
 /// What a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Evidence {
-    /// Null where it is gone.
+    /// Null where it is gone, or not shown.
     #[schema(required)]
     pub source: Option<EvidenceSource>,
+    /// Whether the project has left the programme, which is shown no payments of it since.
+    pub withdrawn: bool,
     /// Uploads whose payments are erased for good, so that the verdict can no longer be shown to be right.
     pub gone: Vec<UploadId>,
     pub uploads: Vec<EvidenceUpload>,
@@ -81,9 +83,21 @@ pub struct Evidence {
 }
 
 impl Verification {
-    /// What a verdict of a run rests on.
-    pub async fn evidence(&self, run: &VerificationRun, verdict: &Verdict) -> Result<Evidence, VerificationError> {
+    /// What a verdict of a run rests on. Of a project that has left the programme, `of_programme` is shown no payments.
+    pub async fn evidence(
+        &self,
+        run: &VerificationRun,
+        verdict: &Verdict,
+        of_programme: bool,
+    ) -> Result<Evidence, VerificationError> {
         let uploads = self.uploads_of(run, verdict).await?;
+        let enrolment = self.catalog.enrolment(&run.programme, &verdict.subject.name.project).await?;
+        let withdrawn = of_programme && enrolment.is_none_or(|enrolment| enrolment.withdrawn_at.is_some());
+        let nothing =
+            Evidence { source: None, withdrawn, gone: Vec::new(), uploads, payments: Vec::new(), truncated: false };
+        if withdrawn {
+            return Ok(nothing);
+        }
         let read = match self.payments_of(run, verdict, EvidenceSource::Lake).await {
             // A file that an earlier version alone has may be lost; the uploads still have its rows.
             Err(VerificationError::Lake(LakeError::Damaged(_))) => {
@@ -95,11 +109,9 @@ impl Verification {
             Ok((mut payments, source)) => {
                 let truncated = payments.len() > MAX_PAYMENTS;
                 payments.truncate(MAX_PAYMENTS);
-                Ok(Evidence { source: Some(source), gone: Vec::new(), uploads, payments, truncated })
+                Ok(Evidence { source: Some(source), payments, truncated, ..nothing })
             }
-            Err(VerificationError::EvidenceGone(gone)) => {
-                Ok(Evidence { source: None, gone, uploads, payments: Vec::new(), truncated: false })
-            }
+            Err(VerificationError::EvidenceGone(gone)) => Ok(Evidence { gone, ..nothing }),
             Err(error) => Err(error),
         }
     }
@@ -114,6 +126,7 @@ impl Verification {
         let (projects, source) = self.rows_then(run, std::slice::from_ref(verdict), Some(&of.project), from).await?;
         let (lake, rule, as_of) = (self.lake.clone(), run.rule.clone(), run.as_of);
         let (meter, window) = (of.external_id.clone(), verdict.window);
+        let turn = self.looks.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)?;
         let read = blocking(move || {
             let mut found = Vec::new();
             for project in &projects {
@@ -121,6 +134,7 @@ impl Verification {
                     read_file(&file, &meter, &mut found)?;
                 }
             }
+            drop(turn);
             Ok(parts(found, &rule, window, as_of))
         });
         Ok((read.await?, source))
@@ -206,12 +220,16 @@ fn parts(found: Vec<Payment>, rule: &Rule, window: Option<Instants>, as_of: Date
         counted.flat_map(|payment| [Some(payment.id.as_str()), payment.reference.as_deref()]).flatten().collect();
     let part = |payment: &Payment| -> Option<&'static str> {
         let counts = rule.counts(&payment.settlement);
+        let reversed = payment.settlement == Settlement::Reversed.as_str();
+        let is_named = || payment.reference.as_deref().is_some_and(|reference| names.contains(reference));
         match (inside(payment), payment.amount) {
             (true, 1..) if counts => Some("counts"),
             (true, ..=-1) if counts => Some("refund"),
-            (true, _) if payment.settlement == Settlement::Reversed.as_str() => Some("reversed"),
-            (false, ..=-1) if counts && payment.at >= to && payment.at < as_of.timestamp_micros() => {
-                payment.reference.as_deref().is_some_and(|reference| names.contains(reference)).then_some("refund")
+            (true, ..=-1) if reversed && is_named() => Some("refund"),
+            (true, _) if reversed => Some("reversed"),
+            (false, ..=-1) if counts || reversed => {
+                let is_later = payment.at >= to && payment.at < as_of.timestamp_micros();
+                (is_later && is_named()).then_some("refund")
             }
             _ => None,
         }

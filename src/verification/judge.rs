@@ -22,10 +22,13 @@ const NEAR_MISSES: usize = 3;
 /// All that verdicts depend on.
 pub(super) struct Inputs {
     pub(super) rule: Rule,
+    /// Windows end with it.
     pub(super) as_of: DateTime<Utc>,
+    /// Payments from then on are not looked at: as-of too, but where it is asked what a verdict would be now.
+    pub(super) until: DateTime<Utc>,
     /// What is judged.
     pub(super) subjects: Vec<Subject>,
-    /// Those of them that were submitted before, each with the earlier one.
+    /// Those of them that are the same as others which count before them, each with that one.
     pub(super) duplicates: HashMap<ConnectionName, ConnectionName>,
     pub(super) projects: Vec<ProjectInputs>,
 }
@@ -87,7 +90,7 @@ fn judge_project(
 ) -> Result<Vec<Verdict>, VerificationError> {
     let subjects: Vec<&Subject> =
         inputs.subjects.iter().filter(|subject| subject.name.project == project.project).collect();
-    let case = Case::new(&inputs.rule, inputs.as_of, project.time_zone, &subjects);
+    let case = Case::new(inputs, project.time_zone, &subjects);
     let found = case.read(files, &project.uploads, progress)?;
     let hints = hints(project, &subjects, &found.paid, found.unmatched);
     let verdict = |(slot, (subject, paid)): (usize, (&&Subject, Paid))| {

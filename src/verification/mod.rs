@@ -23,11 +23,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
@@ -36,6 +39,7 @@ pub use self::{
     export::to_parquet,
     key::SigningKey,
     reopen::Seen,
+    verdicts::Glance,
     replay::Replay,
     report::{CheckedReport, ReportFault, check_report},
 };
@@ -46,7 +50,7 @@ use self::{
 use crate::{
     catalog::{Catalog, Project, RunEnd, RunProject, RunState, VerificationRun},
     config::VerificationConfig,
-    ids::{OrganisationSlug, ProgrammeSlug, RunId},
+    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId},
     ingest::Ingest,
     lake::{Finding, Lake, LakeError},
     programmes::{Claims, ConnectionName, Outcome, Rule, Selection, Subject, Verdict},
@@ -54,6 +58,14 @@ use crate::{
 
 /// Where verdicts are kept, below the data folder.
 const FOLDER: &str = "verifications";
+
+/// A project that takes part in a programme.
+#[derive(Clone, Debug)]
+pub struct Enrolled {
+    pub project: Project,
+    /// Of the terms that were consented to.
+    pub version: u32,
+}
 
 /// A verification that is asked for.
 #[derive(Clone, Debug)]
@@ -67,6 +79,8 @@ pub struct RunRequest {
     pub with_drafts: bool,
     /// The enrolled projects that may be looked at.
     pub projects: Vec<Project>,
+    /// Those that may not, because they consented to terms with another rule.
+    pub other_terms: Vec<ProjectSlug>,
     /// What of them; all where there is none.
     pub selection: Option<Selection>,
     pub as_of: DateTime<Utc>,
@@ -84,9 +98,13 @@ pub struct Verification {
     config: VerificationConfig,
     /// Those that run at once.
     turns: Arc<Semaphore>,
+    /// Verdicts that are explained at once, which takes moments: a run does not hold them up.
+    looks: Arc<Semaphore>,
     /// Those that run or wait.
     under_way: Mutex<HashMap<RunId, Arc<Progress>>>,
     tasks: TaskTracker,
+    /// Whether the server stops.
+    stop: Arc<AtomicBool>,
     signing: SigningKey,
 }
 
@@ -103,11 +121,12 @@ impl Verification {
         for run in catalog.runs_under_way().await? {
             // It may have kept verdicts that nobody will ask for.
             let _ = fs::remove_file(path_in(&folder, &run.id));
-            catalog.fail_run(&run.id, "the server stopped before it ended; begin another").await?;
+            catalog.fail_run(&run.id, &VerificationError::Stopped.to_string()).await?;
         }
         let turns = Arc::new(Semaphore::new(config.concurrency));
-        let (under_way, tasks) = (Mutex::default(), TaskTracker::new());
-        Ok(Self { catalog, lake, ingest, folder, config, turns, under_way, tasks, signing })
+        let looks = Arc::new(Semaphore::new(config.concurrency));
+        let (under_way, tasks, stop) = (Mutex::default(), TaskTracker::new(), Arc::default());
+        Ok(Self { catalog, lake, ingest, folder, config, turns, looks, under_way, tasks, stop, signing })
     }
 
     #[must_use]
@@ -125,11 +144,12 @@ impl Verification {
         &self,
         programme: &ProgrammeSlug,
         of: Option<&OrganisationSlug>,
-    ) -> Result<Vec<Project>, VerificationError> {
+    ) -> Result<Vec<Enrolled>, VerificationError> {
         let mut enrolled = Vec::new();
         for enrolment in self.catalog.enrolled_projects(programme).await? {
             if of.is_none_or(|of| *of == enrolment.organisation) {
-                enrolled.extend(self.catalog.project(&enrolment.project).await?);
+                let project = self.catalog.project(&enrolment.project).await?;
+                enrolled.extend(project.map(|project| Enrolled { project, version: enrolment.version }));
             }
         }
         Ok(enrolled)
@@ -141,7 +161,11 @@ impl Verification {
     /// [`VerificationError::Busy`], [`VerificationError::Nothing`], [`VerificationError::NotThere`],
     /// [`VerificationError::TooMany`].
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<VerificationRun, VerificationError> {
+        let progress = self.progress_of_one();
+        let id = RunId::new();
+        let place = self.place(&id, &progress)?;
         let (subjects, duplicates) = self.subjects(&request).await?;
+        progress.tell(subjects.iter().map(|subject| subject.name.clone()).collect());
         // As it is kept, so that a replay goes by the same.
         let as_of = request.as_of.trunc_subsecs(6);
         let of = subjects.iter().map(|subject| &subject.name.project).collect::<BTreeSet<_>>();
@@ -149,12 +173,13 @@ impl Verification {
             request.projects.iter().filter(|project| of.contains(&project.slug)).cloned().collect();
         let (lake_version, projects, told) = self.pin(projects).await?;
         let run = VerificationRun {
-            id: RunId::new(),
+            id,
             programme: request.programme,
             state: RunState::Running,
             dry_run: request.dry_run,
             rule_version: request.rule_version,
             rule: request.rule.clone(),
+            other_terms: request.other_terms,
             as_of,
             lake_version,
             selection: request.selection,
@@ -167,17 +192,25 @@ impl Verification {
             sha256: None,
             failure: None,
         };
-        let names = subjects.iter().map(|subject| subject.name.clone()).collect();
-        let progress = Arc::new(Progress::new(self.config.timeout, names));
-        let place = self.place(&run.id, &progress)?;
-        self.catalog.begin_run(&run, &told).await?;
-        let inputs = Inputs { rule: request.rule, as_of, subjects, duplicates, projects };
+        let inputs = Inputs { rule: request.rule, as_of, until: as_of, subjects, duplicates, projects };
         let (verification, started) = (self.clone(), run.clone());
+        // What the catalogue knows of is executed, also where nobody waits for the answer any more.
+        let (begun, is_begun) = oneshot::channel();
         self.tasks.spawn(async move {
-            verification.execute(started, inputs, progress).await;
+            let result = verification.catalog.begin_run(&started, &told).await;
+            let goes_on = result.is_ok();
+            let _ = begun.send(result);
+            if goes_on {
+                verification.execute(started, inputs, progress).await;
+            }
             drop(place);
         });
+        is_begun.await.map_err(|_| VerificationError::Stopped)??;
         Ok(run)
+    }
+
+    fn progress_of_one(&self) -> Arc<Progress> {
+        Arc::new(Progress::new(self.config.timeout, Arc::clone(&self.stop)))
     }
 
     /// What is judged of a request, in the order of names, and what of it was submitted before.
@@ -185,18 +218,22 @@ impl Verification {
         &self,
         request: &RunRequest,
     ) -> Result<(Vec<Subject>, HashMap<ConnectionName, ConnectionName>), VerificationError> {
-        let mut all = self.catalog.submitted_subjects(&request.programme).await?;
+        let all = self.catalog.submitted_subjects(&request.programme).await?;
+        let mut drafts: Vec<Subject> = Vec::new();
         if request.with_drafts {
             for project in &request.projects {
-                let turn = all.iter().map(|subject| subject.turn).max().unwrap_or_default();
-                all.extend(self.catalog.draft_subjects(&request.programme, &project.slug, turn).await?);
+                let turn = all.iter().chain(&drafts).map(|subject| subject.turn).max().unwrap_or_default();
+                drafts.extend(self.catalog.draft_subjects(&request.programme, &project.slug, turn).await?);
             }
         }
-        let mut claims = Claims::default();
-        all.iter().for_each(|subject| claims.add(subject));
         let enrolled: HashSet<&str> = request.projects.iter().map(|project| project.slug.as_str()).collect();
-        let mut subjects: Vec<Subject> =
-            all.into_iter().filter(|subject| enrolled.contains(subject.name.project.as_str())).collect();
+        let is_enrolled = |subject: &&Subject| enrolled.contains(subject.name.project.as_str());
+        // What was not submitted is compared with what is the caller's own: it is not told who else has the same device.
+        let (claims, own) = (claims_of(all.iter()), claims_of(all.iter().chain(&drafts).filter(is_enrolled)));
+        let earlier = |claims: &Claims, subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
+        let mut duplicates: HashMap<_, _> = all.iter().filter_map(|subject| earlier(&claims, subject)).collect();
+        duplicates.extend(drafts.iter().filter_map(|subject| earlier(&own, subject)));
+        let mut subjects: Vec<Subject> = all.into_iter().chain(drafts).filter(|subject| is_enrolled(&subject)).collect();
         subjects.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(selection) = &request.selection {
             let there = |name: &ConnectionName| subjects.binary_search_by(|subject| subject.name.cmp(name)).is_ok();
@@ -208,14 +245,12 @@ impl Verification {
         }
         if subjects.is_empty() {
             let what = if request.with_drafts { "is in an enrolled project" } else { "was submitted" };
-            return Err(VerificationError::Nothing { what });
+            return Err(VerificationError::Nothing { what, other_terms: request.other_terms.clone() });
         }
         if subjects.len() > self.config.max_connections as usize {
             let (count, limit) = (subjects.len(), self.config.max_connections as usize);
             return Err(VerificationError::TooMany { count, limit });
         }
-        let earlier = |subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
-        let duplicates = subjects.iter().filter_map(earlier).collect();
         Ok((subjects, duplicates))
     }
 
@@ -229,6 +264,11 @@ impl Verification {
         for project in &projects {
             // Who changes a project holds its lock from the catalogue's row to the lake's commit.
             turns.push(self.lake.lock(&project.slug).await);
+        }
+        self.ingest.settle_projects(&projects.iter().map(|project| project.slug.clone()).collect()).await?;
+        let incomplete = self.lake.incomplete(projects.iter().map(|project| &project.slug));
+        if !incomplete.is_empty() {
+            return Err(LakeError::Damaged(incomplete).into());
         }
         let snapshot = self.lake.snapshot();
         let (mut inputs, mut told) = (Vec::new(), Vec::new());
@@ -269,8 +309,16 @@ impl Verification {
             self.note_damage(&error);
             let told = error.told();
             tracing::warn!(run = run.id.as_str(), error = &error as &dyn std::error::Error, "a verification failed");
+            self.remove_kept(vec![run.id.clone()]).await;
             if let Err(error) = self.catalog.fail_run(&run.id, &told).await {
                 tracing::error!(run = run.id.as_str(), %error, "the catalogue does not know that a verification failed");
+            }
+        }
+        if run.dry_run {
+            let keep = self.config.dry_runs;
+            match self.catalog.forget_dry_runs(&run.programme, run.organisation.as_ref(), keep).await {
+                Ok(forgotten) => self.remove_kept(forgotten).await,
+                Err(error) => tracing::warn!(%error, "dry runs stay that could be forgotten"),
             }
         }
     }
@@ -281,7 +329,12 @@ impl Verification {
         inputs: Inputs,
         progress: Arc<Progress>,
     ) -> Result<(), VerificationError> {
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)?;
+        let turn = self.turn().await?;
+        let enrolled = self.catalog.enrolled_projects(&run.programme).await?;
+        let takes_part = |project: &ProjectSlug| enrolled.iter().any(|enrolment| enrolment.project == *project);
+        if !inputs.projects.iter().all(|project| takes_part(&project.project)) {
+            return Err(VerificationError::Left);
+        }
         let (lake, path) = (self.lake.clone(), self.path(&run.id));
         let judged = blocking(move || {
             let verdicts = judge(&lake, &inputs, &progress)?;
@@ -290,21 +343,36 @@ impl Verification {
             Ok((verdicts, verdicts::fingerprint(&csv)))
         });
         let (verdicts, sha256) = judged.await?;
-        drop(turn);
         let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
         verdicts.iter().for_each(|verdict| *outcomes.entry(verdict.outcome).or_default() += 1);
         let settled = |verdict: Verdict| (verdict.subject.name, verdict.outcome);
         let connections = verdicts.len() as u64;
         let settled: Vec<_> = if run.dry_run { Vec::new() } else { verdicts.into_iter().map(settled).collect() };
         self.catalog.end_run(run, &RunEnd { connections, outcomes, sha256 }, &settled).await?;
+        drop(turn);
         Ok(())
     }
 
-    /// What was found wrong with files of the lake is everybody's business.
+    /// A turn to read payments; others wait for as long as it is held.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, VerificationError> {
+        self.turns.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)
+    }
+
+    /// Removes what was kept of runs that nobody can ask for any more.
+    async fn remove_kept(&self, runs: Vec<RunId>) {
+        let paths: Vec<PathBuf> = runs.iter().map(|run| self.path(run)).collect();
+        let _ = blocking(move || Ok(paths.iter().for_each(|path| drop(fs::remove_file(path))))).await;
+    }
+
+    /// What was found wrong with files that the lake has now is everybody's business.
     fn note_damage(&self, error: &VerificationError) {
-        if let VerificationError::Lake(LakeError::Damaged(findings)) = error {
-            self.lake.found(findings);
-        }
+        let VerificationError::Lake(LakeError::Damaged(findings)) = error else { return };
+        let snapshot = self.lake.snapshot();
+        let is_now = |finding: &&Finding| {
+            let of_project = finding.project().map(|project| snapshot.project_files(project)).into_iter().flatten();
+            finding.path().is_none_or(|path| of_project.into_iter().any(|file| file.path == path))
+        };
+        self.lake.found(&findings.iter().filter(is_now).cloned().collect::<Vec<_>>());
     }
 
     /// How much of a run's payments was looked at, from 0 to 1; none of one that is not under way.
@@ -318,11 +386,12 @@ impl Verification {
     #[must_use]
     pub fn names(&self, id: &RunId) -> Vec<ConnectionName> {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.get(id).map(|progress| progress.names.clone()).unwrap_or_default()
+        under_way.get(id).map(|progress| progress.names().to_vec()).unwrap_or_default()
     }
 
-    /// Waits for runs under way, for a server that stops.
+    /// Stops runs under way and waits for their end, for a server that stops: they can be begun again.
     pub async fn drain(&self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -333,18 +402,32 @@ impl Verification {
 
     /// The verdicts of a run that has ended, as CSV, byte for byte.
     pub async fn kept(&self, run: &VerificationRun) -> Result<Vec<u8>, VerificationError> {
-        if run.state != RunState::Done {
-            return Err(VerificationError::NotDone);
+        match run.state {
+            RunState::Done => {}
+            RunState::Running => return Err(VerificationError::NotDone),
+            RunState::Failed => return Err(VerificationError::Failed),
         }
         let (path, sha256) = (self.path(&run.id), run.sha256.clone());
         blocking(move || verdicts::kept(&path, sha256.as_deref())).await
     }
 
-    /// The same, read.
-    pub async fn verdicts(&self, run: &VerificationRun) -> Result<Vec<Verdict>, VerificationError> {
+    /// The same, read: those that match, at most `limit`.
+    pub async fn verdicts(
+        &self,
+        run: &VerificationRun,
+        matches: impl Fn(Glance<'_>) -> bool + Send + 'static,
+        limit: usize,
+    ) -> Result<Vec<Verdict>, VerificationError> {
         let csv = self.kept(run).await?;
-        blocking(move || verdicts::from_csv(&csv)).await
+        blocking(move || verdicts::some_from_csv(&csv, matches, limit)).await
     }
+}
+
+fn claims_of<'a>(subjects: impl Iterator<Item = &'a Subject>) -> Claims {
+    let mut claims = Claims::default();
+    // A connection that its project has no more claims nothing, but what was paid for it.
+    subjects.filter(|subject| subject.is_there || subject.is_paid).for_each(|subject| claims.add(subject));
+    claims
 }
 
 /// Compares the verdicts of all runs with what was kept, for `wattlake fsck`; says how many runs there are, and those whose

@@ -1,7 +1,10 @@
 //! How far a run is, and whether it is to go on.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,15 +17,27 @@ pub(super) struct Progress {
     /// Payments to be looked at, and those that were.
     rows: AtomicU64,
     done: AtomicU64,
-    began: Instant,
+    /// When its turn came: to wait costs it nothing.
+    began: OnceLock<Instant>,
     timeout: Duration,
-    /// What is judged, in the order of names.
-    pub(super) names: Vec<ConnectionName>,
+    /// Whether the server stops.
+    stop: Arc<AtomicBool>,
+    /// What is judged, in the order of names, once that is known.
+    names: OnceLock<Vec<ConnectionName>>,
 }
 
 impl Progress {
-    pub(super) fn new(timeout: Duration, names: Vec<ConnectionName>) -> Self {
-        Self { rows: AtomicU64::new(0), done: AtomicU64::new(0), began: Instant::now(), timeout, names }
+    pub(super) fn new(timeout: Duration, stop: Arc<AtomicBool>) -> Self {
+        let (rows, done, began, names) = (AtomicU64::new(0), AtomicU64::new(0), OnceLock::new(), OnceLock::new());
+        Self { rows, done, began, timeout, stop, names }
+    }
+
+    pub(super) fn tell(&self, names: Vec<ConnectionName>) {
+        let _ = self.names.set(names);
+    }
+
+    pub(super) fn names(&self) -> &[ConnectionName] {
+        self.names.get().map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn expect(&self, rows: u64) {
@@ -42,9 +57,12 @@ impl Progress {
     }
 
     /// # Errors
-    /// The time is over.
+    /// The time is over, or the server stops.
     pub(super) fn check(&self) -> Result<(), VerificationError> {
-        if self.began.elapsed() > self.timeout {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(VerificationError::Stopped);
+        }
+        if self.began.get_or_init(Instant::now).elapsed() > self.timeout {
             return Err(VerificationError::TooLong { limit: self.timeout });
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     catalog::{RunProject, VerificationRun},
-    ids::{ProjectSlug, UploadId},
+    ids::{ProjectSlug, RunId, UploadId},
     lake::{AsOf, AsOfError, LakeError, LiveUpload},
     programmes::Verdict,
 };
@@ -29,13 +29,15 @@ impl Verification {
     /// whether they were read from the lake as it was or from the uploads.
     ///
     /// # Errors
-    /// [`VerificationError::EvidenceGone`] where uploads are erased that it takes.
-    pub async fn replay(&self, run: &VerificationRun) -> Result<Replay, VerificationError> {
-        let before = self.verdicts(run).await?;
-        match self.replay_from(run, &before, EvidenceSource::Lake).await {
+    /// [`VerificationError::EvidenceGone`] where uploads are erased that it takes; [`VerificationError::Busy`].
+    pub async fn replay(self: &Arc<Self>, run: &VerificationRun) -> Result<Replay, VerificationError> {
+        let progress = self.progress_of_one();
+        let _place = self.place(&RunId::new(), &progress)?;
+        let before = self.verdicts(run, |_| true, usize::MAX).await?;
+        match self.replay_from(run, &before, EvidenceSource::Lake, &progress).await {
             // A file that an earlier version alone has may be lost; the uploads still have its rows.
             Err(VerificationError::Lake(LakeError::Damaged(_))) => {
-                self.replay_from(run, &before, EvidenceSource::Uploads).await
+                self.replay_from(run, &before, EvidenceSource::Uploads, &progress).await
             }
             other => other,
         }
@@ -46,6 +48,7 @@ impl Verification {
         run: &VerificationRun,
         before: &[Verdict],
         from: EvidenceSource,
+        progress: &Arc<Progress>,
     ) -> Result<Replay, VerificationError> {
         let (projects, source) = self.rows_then(run, before, None, from).await?;
         let duplicates =
@@ -53,18 +56,19 @@ impl Verification {
         let inputs = Inputs {
             rule: run.rule.clone(),
             as_of: run.as_of,
+            until: run.as_of,
             duplicates: duplicates.collect(),
             subjects: before.iter().map(|verdict| verdict.subject.clone()).collect(),
             projects,
         };
-        let turn = self.turns.acquire().await.map_err(|_| VerificationError::Stopped)?;
-        let (lake, progress) = (self.lake.clone(), Progress::new(self.config.timeout, Vec::new()));
+        let turn = self.turn().await?;
+        let (lake, progress) = (self.lake.clone(), Arc::clone(progress));
         let judged = blocking(move || {
             let csv = verdicts::to_csv(&judge(&lake, &inputs, &progress)?)?;
+            drop(turn);
             Ok(hex::encode(verdicts::fingerprint(&csv)))
         });
         let sha256 = judged.await?;
-        drop(turn);
         Ok(Replay { same: run.sha256.as_ref() == Some(&sha256), sha256, source })
     }
 

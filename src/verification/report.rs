@@ -37,6 +37,7 @@ impl Verification {
             "dry_run": run.dry_run,
             "rule_version": run.rule_version,
             "rule": run.rule,
+            "other_terms": run.other_terms,
             "as_of": run.as_of,
             "lake_version": run.lake_version,
             "started_at": run.started_at,

@@ -85,7 +85,7 @@ pub fn values(verdict: &Verdict) -> [String; COLUMNS.len()] {
         text(&subject.category),
         subject.connected_on.map(|day| day.to_string()).unwrap_or_default(),
         subject.is_there.to_string(),
-        subject.turn.to_string(),
+        Some(subject.turn).filter(|turn| *turn > 0).map(|turn| turn.to_string()).unwrap_or_default(),
     ]
 }
 
@@ -101,12 +101,37 @@ pub fn to_csv<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Result<Vec
 
 /// Verdicts out of such CSV.
 pub fn from_csv(bytes: &[u8]) -> Result<Vec<Verdict>, VerificationError> {
+    some_from_csv(bytes, |_| true, usize::MAX)
+}
+
+/// Those of them that match, at most `limit`. Of the others hardly anything is read.
+pub(super) fn some_from_csv(
+    bytes: &[u8],
+    matches: impl Fn(Glance<'_>) -> bool,
+    limit: usize,
+) -> Result<Vec<Verdict>, VerificationError> {
     let mut reader = csv::Reader::from_reader(bytes);
     let header = reader.headers()?;
     if header.len() < COLUMNS.len() || header.iter().zip(COLUMNS).any(|(name, column)| name != column) {
         return Err(VerificationError::Altered);
     }
-    reader.records().map(|record| read_record(&record?).ok_or(VerificationError::Altered)).collect()
+    let (mut record, mut found) = (csv::StringRecord::new(), Vec::new());
+    while found.len() < limit && reader.read_record(&mut record)? {
+        let mut fields = record.iter();
+        let mut next = || fields.next().ok_or(VerificationError::Altered);
+        if matches(Glance { project: next()?, external_id: next()?, outcome: next()? }) {
+            found.push(read_record(&record).ok_or(VerificationError::Altered)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What is seen of a verdict before it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance<'a> {
+    pub project: &'a str,
+    pub external_id: &'a str,
+    pub outcome: &'a str,
 }
 
 fn read_record(record: &csv::StringRecord) -> Option<Verdict> {
@@ -144,9 +169,14 @@ fn read_record(record: &csv::StringRecord) -> Option<Verdict> {
         day => Some(day.parse::<NaiveDate>().ok()?),
     };
     let is_there = next()?.parse().ok()?;
-    let turn = next()?.parse().ok()?;
+    // It says which of two counts, and that is said already.
+    let is_paid = false;
+    let turn = match next()? {
+        "" => 0,
+        turn => turn.parse().ok()?,
+    };
     let subject =
-        Subject { name, turn, serial_number, submitted_serial_number, site, category, connected_on, is_there };
+        Subject { name, turn, serial_number, submitted_serial_number, site, category, connected_on, is_there, is_paid };
     let paid = Paid { payments, counted, months, amount: sum, refunded, reversed, first_at, last_at, uploads };
     let window = from.zip(to).map(|(from, to)| Instants { from, to });
     Some(Verdict { subject, outcome, detail, window, currency, paid, duplicate_of, near_misses })
@@ -198,6 +228,7 @@ mod tests {
                 category,
                 connected_on: is_there.then(|| "2024-02-29".parse().unwrap()),
                 is_there,
+                is_paid: false,
             },
         );
         let paid = (0_u64..99, 0_u64..99, 0_u32..99, -9_999_999_i128..9_999_999, at(), at(), 0_usize..3).prop_map(

@@ -53,3 +53,4 @@ mod tidy;
 mod upload_records;
 mod uploads;
 mod verification;
+mod verification_grounds;

@@ -27,27 +27,32 @@ use crate::{
 /// The point of a verification that no other operation passes.
 pub const POINTS: [&str; 1] = ["catalog::end_run"];
 
-const PROGRAMME: &str = "/v1/programmes/light";
+pub const PROGRAMME: &str = "/v1/programmes/light";
 
 /// A payment of a meter; `more` is its REFERENCE_ID and its STATUS.
-fn paid(id: &str, at: &str, meter: &str, amount: &str, (reference, status): (&str, &str)) -> String {
+pub fn paid(id: &str, at: &str, meter: &str, amount: &str, (reference, status): (&str, &str)) -> String {
     format!("{at},{id},{meter},,C-{meter},Amina Otieno,,M-PESA,{reference},{amount},,{status},,Kitobo")
 }
 
-const SETTLED: (&str, &str) = ("", "SUCCESS");
+pub const SETTLED: (&str, &str) = ("", "SUCCESS");
 
 /// A server with a project `kitobo`, and an organisation `fund` that has a programme.
-struct World {
-    server: TestServer,
+pub struct World {
+    pub server: TestServer,
     /// Of the fund, which administers the programme.
-    fund: NewKey,
+    pub fund: NewKey,
     /// Of the organisation whose project it is.
     developer: NewKey,
 }
 
 impl World {
-    async fn with(rule: Value) -> Self {
+    pub async fn with(rule: Value) -> Self {
         let server = TestServer::with(|config| config.verification.recheck = Duration::from_hours(9)).await;
+        Self::on(server, rule).await
+    }
+
+    /// On a server that looks at nothing again by itself.
+    pub async fn on(server: TestServer, rule: Value) -> Self {
         let admin = server.admin();
         admin.make_project("kitobo").await;
         assert_eq!(admin.post("/v1/organisations", json!({"slug": "fund", "name": "Fund"})).await.status, 201);
@@ -61,22 +66,22 @@ impl World {
         world
     }
 
-    fn fund(&self) -> Admin<'_> {
+    pub fn fund(&self) -> Admin<'_> {
         self.server.holder(&self.fund)
     }
 
-    fn developer(&self) -> Admin<'_> {
+    pub fn developer(&self) -> Admin<'_> {
         self.server.holder(&self.developer)
     }
 
-    async fn enrol(&self, project: &str) {
+    pub async fn enrol(&self, project: &str) {
         let consent = json!({"project": project, "version": 1, "consent": true});
         let enrolled = self.developer().post(&format!("{PROGRAMME}/enrolments"), consent).await;
         assert_eq!(enrolled.status, 201, "{}", enrolled.text);
     }
 
     /// Sends connections, under their header.
-    async fn connect(&self, project: &str, csv: &str) {
+    pub async fn connect(&self, project: &str, csv: &str) {
         let path = format!("/v1/projects/{project}/connections");
         let developer = self.developer();
         let request = developer.request(Method::POST, &path).header("content-type", "text/csv");
@@ -84,43 +89,43 @@ impl World {
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
-    async fn submit(&self, project: &str) {
+    pub async fn submit(&self, project: &str) {
         let answer = self.developer().post(&format!("{PROGRAMME}/submissions"), json!({"project": project})).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
     }
 
-    async fn upload<T: AsRef<str>>(&self, project: &str, rows: &[T]) -> String {
+    pub async fn upload<T: AsRef<str>>(&self, project: &str, rows: &[T]) -> String {
         let record = self.developer().commit(&Upload::new(project, file(rows))).await;
         record["id"].as_str().unwrap().to_owned()
     }
 
     /// Verifies, and waits for the end; the run as it is then.
-    async fn verify(&self, body: Value) -> Value {
+    pub async fn verify(&self, body: Value) -> Value {
         verified(&self.fund(), body).await
     }
 
     /// What came of each connection, by project and id.
-    async fn outcomes(&self, run: &Value) -> BTreeMap<String, String> {
+    pub async fn outcomes(&self, run: &Value) -> BTreeMap<String, String> {
         outcomes(&self.fund(), run).await
     }
 
-    async fn submission(&self, id: &str) -> Value {
+    pub async fn submission(&self, id: &str) -> Value {
         let mut body = self.fund().get(&format!("{PROGRAMME}/submissions/kitobo/{id}")).await.body;
         body["submission"]["history"] = body["history"].take();
         body["submission"].take()
     }
 
     /// Looks at verdicts again, as the server does now and then.
-    async fn recheck(&self) -> usize {
+    pub async fn recheck(&self) -> usize {
         self.server.verification.recheck(&mut Seen::default()).await.unwrap()
     }
 }
 
-fn path_of(run: &Value) -> String {
+pub fn path_of(run: &Value) -> String {
     format!("{PROGRAMME}/verifications/{}", run["id"].as_str().unwrap())
 }
 
-async fn verified(holder: &Admin<'_>, body: Value) -> Value {
+pub async fn verified(holder: &Admin<'_>, body: Value) -> Value {
     let begun = holder.post(&format!("{PROGRAMME}/verifications"), body).await;
     assert_eq!(begun.status, 202, "{}", begun.text);
     let path = begun.header("location").to_owned();
@@ -136,7 +141,7 @@ async fn verified(holder: &Admin<'_>, body: Value) -> Value {
     }
 }
 
-async fn outcomes(holder: &Admin<'_>, run: &Value) -> BTreeMap<String, String> {
+pub async fn outcomes(holder: &Admin<'_>, run: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut path = format!("{}/verdicts?limit=3", path_of(run));
     loop {
@@ -171,7 +176,8 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
             "EXTERNAL_ID,SERIAL_NUMBER,SITE,CATEGORY,CONNECTED_ON\n\
              good,D1,Kitobo,Residential,2024-05-01\nsilent,D2,,,2024-05-01\nearly,D3,,,2024-05-01\nfew,D4,,,2024-05-01\n\
              one-month,D5,,,2024-05-01\npoor,D6,,,2024-05-01\nreversed,D7,,,2024-05-01\nrefunded,D8,,,2024-05-01\n\
-             undated,D9,,,\nfailed,D10,,,2024-05-01\npart,D11,,,2024-05-01\n",
+             undated,D9,,,\nfailed,D10,,,2024-05-01\npart,D11,,,2024-05-01\nnamed,D12,,,2024-05-01\n\
+             unnamed,D13,,,2024-05-01\n",
         )
         .await;
     world.connect("ndevu", "EXTERNAL_ID,SERIAL_NUMBER,CONNECTED_ON\nother,D1,2024-05-01\ngood,D99,2024-05-01\n").await;
@@ -183,7 +189,7 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
             .map(|at| paid(&format!("{meter}-{at}"), &format!("{}T10:00:00", days[at]), meter, amounts[at], SETTLED))
     };
     let mut rows = Vec::new();
-    for meter in ["good", "undated", "part", "refunded"] {
+    for meter in ["good", "undated", "part", "refunded", "named", "unnamed"] {
         rows.extend(three(meter, ["100", "100", "100.00"]));
     }
     rows.extend(three("poor", ["100", "100", "99.9999"]));
@@ -198,6 +204,10 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
     rows.push(paid("refunded-r0", "2024-06-05T10:00:00", "refunded", "-100", SETTLED));
     rows.push(paid("refunded-r1", "2024-11-05T10:00:00", "refunded", "-100", ("refunded-1", "SUCCESS")));
     rows.push(paid("refunded-r2", "2024-11-05T10:00:00", "refunded", "-100", ("refunded-2", "SUCCESS")));
+    // With a STATUS that says that it is given back: what of is named by the reference, in the window or after it.
+    rows.push(paid("named-r0", "2024-06-05T10:00:00", "named", "-100", ("named-0", "REVERSED")));
+    rows.push(paid("named-r1", "2024-11-05T10:00:00", "named", "-100", ("named-1", "REFUNDED")));
+    rows.push(paid("unnamed-r0", "2024-06-05T10:00:00", "unnamed", "-100", ("", "REVERSED")));
     rows.push(paid("good-r", "2024-11-05T10:00:00", "good", "-300", ("of another one", "SUCCESS")));
     let upload = world.upload("kitobo", &rows).await;
 
@@ -207,6 +217,7 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
         ("kitobo/failed", "no_payment_in_window"),
         ("kitobo/few", "below_threshold"),
         ("kitobo/good", "verified"),
+        ("kitobo/named", "below_threshold"),
         ("kitobo/one-month", "below_threshold"),
         ("kitobo/part", "below_threshold"),
         ("kitobo/poor", "below_threshold"),
@@ -214,14 +225,15 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
         ("kitobo/reversed", "reversed_only"),
         ("kitobo/silent", "meter_not_found"),
         ("kitobo/undated", "missing_data"),
+        ("kitobo/unnamed", "verified"),
         ("ndevu/good", "duplicate_connection"),
         ("ndevu/other", "duplicate_connection"),
     ];
     let expected: BTreeMap<_, _> =
         expected.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).into_iter().collect();
     assert_eq!(world.outcomes(&run).await, expected);
-    assert_eq!(run["outcomes"]["below_threshold"], 4);
-    assert_eq!((&run["connections"], &run["rule_version"], &run["dry_run"]), (&json!(13), &json!(1), &json!(false)));
+    assert_eq!(run["outcomes"]["below_threshold"], 5);
+    assert_eq!((&run["connections"], &run["rule_version"], &run["dry_run"]), (&json!(15), &json!(1), &json!(false)));
 
     let verdict = async |name: &str| world.fund().get(&format!("{}/verdicts/{name}", path_of(&run))).await;
     let details = [
@@ -229,6 +241,7 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
         ("kitobo/one-month", "1 of 2 months"),
         ("kitobo/poor", "KES 299.9999 of 300.00"),
         ("kitobo/part", "KES 299.9999 of 300.00"),
+        ("kitobo/named", "KES 100.00 of 300.00"),
         ("kitobo/good", "3 payments in 2 months, KES 300.00"),
         ("ndevu/other", "the same connection as kitobo/good"),
         ("kitobo/refunded", "KES 300.00, all refunded"),
@@ -251,9 +264,16 @@ async fn each_outcome_comes_out_of_real_files_with_its_reason_and_its_evidence()
     assert_eq!((&evidence["source"], &evidence["uploads"][0]["id"]), (&json!("lake"), &json!(upload)));
     let record = world.developer().get(&format!("/v1/uploads/{upload}")).await.body;
     assert_eq!(evidence["uploads"][0]["sha256"], record["sha256"]);
-    let refunded = verdict("kitobo/refunded").await.body;
-    let parts: Vec<_> = refunded["evidence"]["payments"].as_array().unwrap().iter().map(|one| &one["part"]).collect();
-    assert_eq!(parts, ["counts", "counts", "counts", "refund", "refund", "refund"]);
+    for (name, parts) in [
+        ("kitobo/refunded", vec!["counts", "counts", "counts", "refund", "refund", "refund"]),
+        ("kitobo/named", vec!["counts", "counts", "counts", "refund", "refund"]),
+        ("kitobo/unnamed", vec!["counts", "counts", "counts", "reversed"]),
+    ] {
+        let told = verdict(name).await.body["evidence"]["payments"].take();
+        let told: Vec<_> = told.as_array().unwrap().iter().map(|one| one["part"].as_str().unwrap()).collect();
+        assert_eq!(told, parts, "{name}");
+    }
+    assert_eq!(verdict("kitobo/named").await.body["verdict"]["reversed_payments"], 0);
     verdict("kitobo/nobody").await.assert_problem(404, "not_found");
 }
 
@@ -546,7 +566,8 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     .await;
     assert_eq!(
         (&tried["rule_version"], &tried["outcomes"]),
-        (&Value::Null, &json!({"below_threshold": 1, "duplicate_connection": 1}))
+        (&Value::Null, &json!({"below_threshold": 1, "meter_not_found": 1})),
+        "that somebody else has the same device is not told by a try"
     );
     let found = outcomes(&developer, &tried).await;
     assert_eq!(found.keys().collect::<Vec<_>>(), ["kitobo/a", "kitobo/b"]);
@@ -585,12 +606,27 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     let list = developer.get(&format!("{PROGRAMME}/verifications")).await;
     assert!(list.text.contains(selected["id"].as_str().unwrap()) && !list.text.contains("theirs"), "{}", list.text);
     assert!(!developer.get(&path_of(&selected)).await.text.contains("theirs"));
+    developer.post(&format!("{}/replay", path_of(&run)), json!({})).await.assert_problem(403, "replay_of_others");
+    assert_eq!(developer.post(&format!("{}/replay", path_of(&tried)), json!({})).await.body["same"], true);
+    let (number, turn) = (developer.get(&format!("{PROGRAMME}/submissions/kitobo/b")).await, duplicate);
+    assert_eq!((&number.body["submission"]["number"], &turn.body["verdict"]["turn"]), (&Value::Null, &Value::Null));
+    // Each sees who looked at what is its own, and not that there are others.
+    let audit = rival.get("/v1/audit?limit=200").await;
+    assert!(audit.text.contains("fund") && !audit.text.contains("kitobo"), "{}", audit.text);
+    let looked = audit.body["entries"].as_array().unwrap().iter().filter(|entry| entry["organisation"] == "main");
+    assert_eq!(looked.count(), 0, "{}", audit.text);
 
     // Who leaves takes its connections along; what was found stays.
     assert_eq!(developer.delete(&format!("{PROGRAMME}/enrolments/kitobo")).await.status, 200);
     let again = world.verify(json!({})).await;
     assert_eq!(world.outcomes(&again).await.keys().collect::<Vec<_>>(), ["secret/theirs"]);
     assert_eq!(world.outcomes(&run).await.len(), 3);
+    for (holder, withdrawn, payments) in [(&world.fund(), true, 0), (&developer, false, 1)] {
+        let explained = holder.get(&format!("{}/verdicts/kitobo/b", path_of(&run))).await.body;
+        let told = explained["evidence"]["payments"].as_array().unwrap().len();
+        assert_eq!((&explained["verdict"]["outcome"], &explained["evidence"]["withdrawn"]), (&json!("verified"), &json!(withdrawn)));
+        assert_eq!(told, payments, "what is paid is shown to the programme no longer");
+    }
     developer
         .post(&format!("{PROGRAMME}/submissions"), json!({"project": "kitobo"}))
         .await

@@ -7,6 +7,8 @@ CREATE TABLE verification_runs (
     -- The version of the terms whose rule it goes by; null where it tries another rule out.
     rule_version   INTEGER,
     rule           TEXT    NOT NULL,
+    -- Enrolled projects that consented to other terms, and so are left out, as JSON.
+    other_terms    TEXT    NOT NULL,
     as_of          INTEGER NOT NULL,
     lake_version   INTEGER NOT NULL,
     -- What was asked for: projects and connections, as JSON; null is all.
