@@ -4,6 +4,7 @@
     python benches/beside_duckdb.py --part ingest --set target/bench-data/10m --binary target/release/wattlake --rounds 1
     python benches/verify_beside_duckdb.py --part verify --binary target/release/wattlake
     python benches/verify_beside_duckdb.py --part several --set target/bench-data/1m --binary target/release/wattlake
+    python benches/verify_beside_duckdb.py --part connect --binary target/release/wattlake
 
 Verify. Over the lake that the ingest made: a programme, 100,000 connections of its projects (most of meters that pay, each twentieth of one
 that does not), all submitted. Wattlake: a run that counts, from its start to its end as the server notes them, so with verdicts on disk and
@@ -12,6 +13,8 @@ connections in memory into another one, footers cached. The outcomes of both are
 
 Several. All rows of a set as one file: to one project, and to all of its projects at once by the meters of their connections; in turns, each
 to a fresh folder.
+
+Connect. 100,000 connections of one project with every field, as one file: to the end of its answer, so in the catalogue and on disk.
 """
 
 from __future__ import annotations
@@ -184,9 +187,33 @@ def several(server: Programme, files: list[str], rounds: int) -> None:
     whole.unlink()
 
 
+def connect(server: Programme, rounds: int) -> None:
+    fields = ["EXTERNAL_ID", "SERIAL_NUMBER", "CUSTOMER_NAME", "CATEGORY", "CUSTOMER_TYPE", "GENDER", "PHONE", "COUNTRY", "ADDRESS", "LATITUDE",
+              "LONGITUDE", "PRODUCT_NAME", "MILESTONE", "INVERTER_SERIAL_NUMBER", "CAPACITY", "SITE", "CONNECTED_ON"]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(fields)
+    for number in range(CONNECTIONS):
+        writer.writerow([f"0{number:010}", f"D{number:09}", f"Amina Otieno {number}", "Residential", "individual", "female", f"+2547{number:08}", "KE",
+                         f"Plot {number}", f"-1.{number:06}", f"36.{number:06}", "Home 400", "connected", f"INV{number:07}", "400", f"Site {number % 40}",
+                         f"2024-{number % 12 + 1:02}-15"])
+    body = text.getvalue().encode()
+    for name in ("imported", "the same again") * rounds:
+        if name == "imported":
+            server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)
+            server.folder.mkdir(parents=True)
+            server.fill(1)
+            server.start()
+        began, cpu = time.perf_counter(), server.cpu()
+        server.call("POST", "/v1/projects/p01/connections", body, "text/csv")
+        print(f"{CONNECTIONS} connections {name}: {time.perf_counter() - began:.2f} s, {server.cpu() - cpu:.2f} s of processor time", flush=True)
+    server.stop()
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--part", choices=["verify", "several"], required=True)
+    arguments.add_argument("--part", choices=["verify", "several", "connect"], required=True)
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--set")
     arguments.add_argument("--work", default="target/bench-data/beside")
@@ -198,6 +225,8 @@ def main() -> None:
     atexit.register(server.stop)
     if given.part == "verify":
         verify(server, given.rounds)
+    elif given.part == "connect":
+        connect(server, given.rounds)
     else:
         several(server, sorted(glob.glob(f"{given.set}/project=*/*.csv")), given.rounds)
 

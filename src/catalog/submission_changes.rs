@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::{Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Reopening, now, sql};
+use super::{Catalog, CatalogError, Reopening, VerificationRun, now, sql};
 use crate::{
     ids::{ProgrammeSlug, RunId},
     programmes::{ConnectionName, Outcome},
@@ -109,6 +109,61 @@ impl Catalog {
     }
 }
 
+/// What is settled of some submissions, and by whom.
+pub(super) struct Settled<'a> {
+    /// `verified` or `failed`.
+    pub(super) state: &'a str,
+    pub(super) at: i64,
+    pub(super) by: &'a str,
+}
+
+/// Settles the given submissions, but for those that a run which began later has settled before.
+pub(super) async fn settle(
+    tx: &mut Transaction<'_, Sqlite>,
+    run: &VerificationRun,
+    Settled { state, at, by }: Settled<'_>,
+    given: &str,
+) -> Result<(), CatalogError> {
+    let failed = || sql("settle submissions");
+    // What says the same as before is no news, but where it was open again.
+    for event in [state, "settled"] {
+        let changed: String = sqlx::query_scalar(
+            "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
+             JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+             WHERE (run IS NULL OR run <= ?3)
+               AND iif(?4 = 'settled', outcome IS given.value ->> 2 AND reopened_at IS NOT NULL, outcome IS NOT given.value ->> 2)",
+        )
+        .bind(run.programme.as_str())
+        .bind(given)
+        .bind(run.id.as_str())
+        .bind(event)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(failed())?;
+        add_events(tx, &run.programme, &changed, Event { at, by: Some(by), event: Some(event), run: Some(&run.id) })
+            .await?;
+    }
+    sqlx::query(
+        "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome FROM json_each(?2))
+         UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
+             state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
+             state = iif(state = 'paid', state, ?4)
+         FROM given
+         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id
+           AND (run IS NULL OR run <= ?3)",
+    )
+    .bind(run.programme.as_str())
+    .bind(given)
+    .bind(run.id.as_str())
+    .bind(state)
+    .bind(at)
+    .bind(by)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(failed())
+}
+
 /// Names, each with an outcome perhaps, for a statement.
 pub(super) fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<Outcome>)>) -> String {
     let row = |(name, outcome): (&ConnectionName, Option<Outcome>)| {
@@ -118,16 +173,16 @@ pub(super) fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<
 }
 
 /// What is noted of submissions.
-pub(super) struct Event<'a> {
-    pub(super) at: i64,
-    pub(super) by: Option<&'a str>,
+struct Event<'a> {
+    at: i64,
+    by: Option<&'a str>,
     /// Where none is named: `reopened` where there is an outcome, `settled` where there is none.
-    pub(super) event: Option<&'a str>,
-    pub(super) run: Option<&'a RunId>,
+    event: Option<&'a str>,
+    run: Option<&'a RunId>,
 }
 
 /// Notes the same of each of the given submissions.
-pub(super) async fn add_events(
+async fn add_events(
     tx: &mut Transaction<'_, Sqlite>,
     programme: &ProgrammeSlug,
     given: &str,
@@ -152,4 +207,81 @@ pub(super) async fn add_events(
     .await
     .map(drop)
     .map_err(sql("note what became of submissions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::Utc;
+
+    use super::*;
+    use crate::{
+        catalog::{
+            NewEnrolment, RunEnd, RunState,
+            tests::{of_main, programme, rule},
+        },
+        ids::ProjectSlug,
+    };
+
+    fn run() -> VerificationRun {
+        VerificationRun {
+            id: RunId::new(),
+            programme: "p".parse().unwrap(),
+            state: RunState::Running,
+            dry_run: false,
+            rule_version: Some(1),
+            rule: rule(90),
+            other_terms: Vec::new(),
+            as_of: Utc::now(),
+            lake_version: 0,
+            selection: None,
+            started_by: Some("k".to_owned()),
+            organisation: None,
+            started_at: Utc::now(),
+            ended_at: None,
+            connections: None,
+            outcomes: None,
+            sha256: None,
+            failure: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_began_before_another_settles_nothing_after_it_and_neither_does_an_older_look() {
+        let (_folder, catalog) = of_main().await;
+        catalog.create_programme(programme("p", &["main"])).await.unwrap();
+        let (p, a): (ProgrammeSlug, ProjectSlug) = ("p".parse().unwrap(), "a".parse().unwrap());
+        let new = NewEnrolment { programme: p.clone(), project: a.clone(), version: 1, enrolled_by: None };
+        let stranger = catalog.submit(&p, &a, None, "k", 9).await;
+        assert!(matches!(stranger, Err(CatalogError::NotTakingPart)));
+        catalog.enrol(new).await.unwrap();
+        sqlx::query("INSERT INTO connections (project, external_id, content, created_at, updated_at) VALUES ('a', 'x', 1, 1, 1)")
+            .execute(&catalog.pool)
+            .await
+            .unwrap();
+        assert_eq!(catalog.submit(&p, &a, None, "k", 9).await.unwrap(), 1);
+        let name = ConnectionName { project: a, external_id: "x".to_owned() };
+        let (first, second) = (run(), run());
+        for run in [&first, &second] {
+            catalog.begin_run(run, &[]).await.unwrap();
+        }
+        let end = RunEnd { connections: 1, outcomes: BTreeMap::new(), sha256: [0; 32] };
+        catalog.end_run(&second, &end, &[(name.clone(), Outcome::Verified)]).await.unwrap();
+        catalog.end_run(&first, &end, &[(name.clone(), Outcome::MeterNotFound)]).await.unwrap();
+        let stands = catalog.submission(&p, &name).await.unwrap().unwrap();
+        assert_eq!((stands.outcome, stands.run.as_ref()), (Some(Outcome::Verified), Some(&second.id)));
+        // What was looked at before the second run ended is about another verdict.
+        let reopening = |run: &VerificationRun| Reopening {
+            name: name.clone(),
+            run: run.id.clone(),
+            would_be: Some(Outcome::ReversedOnly),
+        };
+        catalog.note_reopened(&p, &[reopening(&first)]).await.unwrap();
+        assert_eq!(catalog.submission(&p, &name).await.unwrap().unwrap(), stands);
+        catalog.note_reopened(&p, &[reopening(&second)]).await.unwrap();
+        let events = catalog.submission_events(&p, &name).await.unwrap();
+        let events: Vec<_> = events.iter().map(|event| event.event.as_str()).collect();
+        assert_eq!(events, ["submitted", "verified", "reopened"]);
+    }
 }

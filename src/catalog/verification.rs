@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sqlx::{Sqlite, Transaction};
 
 use super::{
     Catalog, CatalogError, Page, RunEnd, RunProject, RunsOf, VerificationRun, now, pass, read, sql,
-    submission_changes::{Event, add_events, given},
+    submission_changes::{Settled, given, settle},
     verification_run::Row,
 };
 use crate::{
@@ -271,59 +270,6 @@ impl Catalog {
         tx.commit().await.map_err(failed())?;
         ids.iter().map(|id| read("run's id", id)).collect()
     }
-}
-
-/// What is settled of some submissions, and by whom.
-struct Settled<'a> {
-    state: &'a str,
-    at: i64,
-    by: &'a str,
-}
-
-/// Settles the given submissions, but for those that a run which began later has settled before.
-async fn settle(
-    tx: &mut Transaction<'_, Sqlite>,
-    run: &VerificationRun,
-    Settled { state, at, by }: Settled<'_>,
-    given: &str,
-) -> Result<(), CatalogError> {
-    let failed = || sql("settle submissions");
-    // What says the same as before is no news, but where it was open again.
-    for event in [state, "settled"] {
-        let changed: String = sqlx::query_scalar(
-            "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
-             JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
-             WHERE (run IS NULL OR run <= ?3)
-               AND iif(?4 = 'settled', outcome IS given.value ->> 2 AND reopened_at IS NOT NULL, outcome IS NOT given.value ->> 2)",
-        )
-        .bind(run.programme.as_str())
-        .bind(given)
-        .bind(run.id.as_str())
-        .bind(event)
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(failed())?;
-        add_events(tx, &run.programme, &changed, Event { at, by: Some(by), event: Some(event), run: Some(&run.id) }).await?;
-    }
-    sqlx::query(
-        "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome FROM json_each(?2))
-         UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
-             state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
-             state = iif(state = 'paid', state, ?4)
-         FROM given
-         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id
-           AND (run IS NULL OR run <= ?3)",
-    )
-    .bind(run.programme.as_str())
-    .bind(given)
-    .bind(run.id.as_str())
-    .bind(state)
-    .bind(at)
-    .bind(by)
-    .execute(&mut **tx)
-    .await
-    .map(drop)
-    .map_err(failed())
 }
 
 fn json_of<T: Serialize>(value: &T) -> String {

@@ -60,7 +60,8 @@ struct Replaying;
 
 impl Raises for Replaying {
     fn codes() -> Vec<&'static str> {
-        [Reading::codes(), vec!["evidence_gone", "verification_timeout", "too_many_verifications", "replay_of_others"]].concat()
+        [Reading::codes(), vec!["evidence_gone", "verification_timeout", "too_many_verifications", "replay_of_others"]]
+            .concat()
     }
 }
 
@@ -151,7 +152,8 @@ struct Wanted {
 impl Wanted {
     fn has(&self, verdict: Glance<'_>) -> bool {
         let Glance { project, external_id, outcome } = verdict;
-        let is_next = |after: &ConnectionName| (project, external_id) > (after.project.as_str(), after.external_id.as_str());
+        let is_next =
+            |after: &ConnectionName| (project, external_id) > (after.project.as_str(), after.external_id.as_str());
         self.project.as_ref().is_none_or(|wanted| wanted.as_str() == project)
             && self.outcome.is_none_or(|wanted| wanted.as_str() == outcome)
             && self.after.as_ref().is_none_or(is_next)
@@ -223,7 +225,8 @@ pub(super) async fn replay_verification(
 ) -> Result<Json<ReplayAnswer>, Problem> {
     // To read uploads of others again, and to be told which are gone, is the programme's.
     if found.side != Side::Administrator && !found.is_own() {
-        let detail = "this verification judged connections of others too, so the programme's own organisation replays it";
+        let detail =
+            "this verification judged connections of others too, so the programme's own organisation replays it";
         return Err(Problem::new(ErrorKind::Forbidden, "replay_of_others", detail));
     }
     let replay = state.verification.replay(&found.run).await?;

@@ -255,7 +255,11 @@ fn named<'a>(projects: &'a [ProjectSlug], connections: &'a [ConnectionName]) -> 
 /// The projects of which something is asked for: all that may be looked at, where none is named.
 fn asked_for(projects: &[ProjectSlug], connections: &[ConnectionName], enrolled: &[Project]) -> Vec<ProjectSlug> {
     let asked: BTreeSet<ProjectSlug> = named(projects, connections).cloned().collect();
-    if asked.is_empty() { enrolled.iter().map(|project| project.slug.clone()).collect() } else { asked.into_iter().collect() }
+    if asked.is_empty() {
+        enrolled.iter().map(|project| project.slug.clone()).collect()
+    } else {
+        asked.into_iter().collect()
+    }
 }
 
 async fn rule_of(

@@ -425,7 +425,11 @@ mod tests {
         all[0].serial_number = Some("y".to_owned());
         assert_eq!(earlier(&all), [Some("b/2".to_owned()), None, None], "one that was submitted goes first");
         all[2].serial_number = Some("x".to_owned());
-        assert_eq!(earlier(&all)[2], Some("a/1".to_owned()), "that it has another one since gives the first one to nobody");
+        assert_eq!(
+            earlier(&all)[2],
+            Some("a/1".to_owned()),
+            "that it has another one since gives the first one to nobody"
+        );
         let mut again = [submitted("a", "1", 1, "x"), submitted("b", "1", 2, "y")];
         again[1].is_paid = true;
         assert_eq!(earlier(&again), [Some("b/1".to_owned()), None]);

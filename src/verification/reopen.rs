@@ -9,7 +9,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{Inputs, Verification, VerificationError, blocking, claims_of, judge};
+use super::{
+    Verification, VerificationError, blocking,
+    judge::{Inputs, judge},
+    run::claims_of,
+};
 use crate::{
     catalog::{Project, Reopening, Standing},
     ids::{ProgrammeSlug, ProjectSlug, RunId},
@@ -124,7 +128,8 @@ impl Verification {
     ) -> Result<Vec<(ConnectionName, Outcome)>, VerificationError> {
         let all = self.catalog.submitted_subjects(programme).await?;
         let claims = claims_of(all.iter());
-        let is_judged = |name: &ConnectionName| name.project == project.slug && standings.contains_key(&name.external_id);
+        let is_judged =
+            |name: &ConnectionName| name.project == project.slug && standings.contains_key(&name.external_id);
         let subjects: Vec<_> = all.into_iter().filter(|subject| is_judged(&subject.name)).collect();
         let earlier = |subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
         let duplicates = subjects.iter().filter_map(earlier).collect();

@@ -507,6 +507,10 @@ async fn a_connection_is_submitted_verified_and_paid_once_and_who_did_it_is_know
     let refused = pay(&["a", "b", "x"]).await;
     refused.assert_problem(409, "not_payable");
     assert!(refused.text.contains("kitobo/b (failed), kitobo/x (not submitted)"), "{}", refused.text);
+    let many: Vec<String> = (0..10_001).map(|number| format!("a-rather-long-identifier-{number:09}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    pay(&many[1..]).await.assert_problem(409, "not_payable");
+    pay(&many).await.assert_problem(400, "invalid_submission");
     assert_eq!(pay(&["a"]).await.body["paid"], 1);
     pay(&["a"]).await.assert_problem(409, "not_payable");
     developer.post(&format!("{submissions}/paid"), json!({"connections": []})).await.assert_problem(404, "not_found");
@@ -624,7 +628,10 @@ async fn who_takes_part_tries_out_its_own_and_sees_of_verdicts_what_concerns_it(
     for (holder, withdrawn, payments) in [(&world.fund(), true, 0), (&developer, false, 1)] {
         let explained = holder.get(&format!("{}/verdicts/kitobo/b", path_of(&run))).await.body;
         let told = explained["evidence"]["payments"].as_array().unwrap().len();
-        assert_eq!((&explained["verdict"]["outcome"], &explained["evidence"]["withdrawn"]), (&json!("verified"), &json!(withdrawn)));
+        assert_eq!(
+            (&explained["verdict"]["outcome"], &explained["evidence"]["withdrawn"]),
+            (&json!("verified"), &json!(withdrawn))
+        );
         assert_eq!(told, payments, "what is paid is shown to the programme no longer");
     }
     developer

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use wattlake::{access::Role, catalog::NewKey, lake::Finding};
+use wattlake::{access::Role, catalog::NewKey, lake::Finding, verification::Seen};
 
 use crate::{
     harness::{Admin, TestServer},
@@ -84,19 +84,24 @@ async fn which_of_two_connections_counts_is_settled_by_what_was_submitted_first_
     let rival = world.server.holder(&key);
     let found = async || {
         let run = world.verify(json!({})).await;
-        let duplicates = world.outcomes(&run).await.into_iter().filter(|(_, outcome)| outcome == "duplicate_connection");
+        let duplicates =
+            world.outcomes(&run).await.into_iter().filter(|(_, outcome)| outcome == "duplicate_connection");
         duplicates.map(|(name, _)| name).collect::<Vec<_>>()
     };
     assert_eq!(found().await, ["ndevu/x"]);
+    let mut seen = Seen::default();
+    let mut recheck = async || world.server.verification.recheck(&mut seen).await.unwrap();
+    assert_eq!(recheck().await, 0);
     // To take a device over that another one was submitted with makes one's own the duplicate.
     let change = json!({"serial_number": "D9"});
     let path = "/v1/projects/kitobo/connections/b";
     assert_eq!(world.developer().patch(path, change).await.status, 200);
-    assert_eq!(world.recheck().await, 1);
+    assert_eq!(recheck().await, 1);
     assert_eq!(found().await, ["kitobo/b", "ndevu/x"]);
+    assert_eq!(recheck().await, 0);
     // One that is gone claims nothing.
     assert_eq!(world.developer().delete("/v1/projects/kitobo/connections/a").await.status, 200);
-    assert_eq!(world.recheck().await, 2, "also of the other's project, where nothing has changed");
+    assert_eq!(recheck().await, 2, "also of the other's project, where nothing has changed");
     assert_eq!(found().await, ["kitobo/b"]);
     // Once it is paid for, it counts, whoever was submitted first.
     world.upload("kitobo", &[paid("1", MAY, "a", "5", SETTLED)]).await;
@@ -172,10 +177,12 @@ async fn a_project_of_which_an_upload_is_lost_is_not_verified_and_holds_up_no_ot
     let upload = world.upload("kitobo", &[paid("1", MAY, "a", "5", SETTLED)]).await;
     let key = rival(&world, 1, "EXTERNAL_ID\ntheirs\n").await;
     world.verify(json!({})).await;
-    world.server.lake.found(&[Finding::UploadMissing {
-        project: "kitobo".parse().unwrap(),
-        upload: upload.parse().unwrap(),
-    }]);
+    // Nor can it be made anew.
+    std::fs::remove_dir_all(world.server.folder.path().join("uploads").join(&upload)).unwrap();
+    world
+        .server
+        .lake
+        .found(&[Finding::UploadMissing { project: "kitobo".parse().unwrap(), upload: upload.parse().unwrap() }]);
     let start = async |body: Value| world.fund().post(&format!("{PROGRAMME}/verifications"), body).await;
     start(json!({})).await.assert_problem(503, "data_damaged");
     let csv = crate::harness::file(&[paid("2", MAY, "theirs", "5", SETTLED)]);
