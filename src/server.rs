@@ -97,7 +97,7 @@ pub enum ServerError {
     Verification {
         folder: PathBuf,
         #[source]
-        source: VerificationError,
+        source: Box<VerificationError>,
     },
     #[error("cannot prepare the metrics")]
     Queries(#[source] QueryError),
@@ -158,7 +158,7 @@ impl Server {
             &config.data_dir,
             config.verification.clone(),
         );
-        let failed = |source| ServerError::Verification { folder: config.data_dir.clone(), source };
+        let failed = |source| ServerError::Verification { folder: config.data_dir.clone(), source: Box::new(source) };
         let verification = Arc::new(verification.await.map_err(failed)?);
         let audit = Recorder::start(catalog.clone(), &config.audit, AUDIT_PATIENCE);
         let allowance = Arc::new(Allowance::new(&config.http));

@@ -128,7 +128,7 @@ mod tests {
         // Both on one thread: the second can only come to its end if the first waits without holding it.
         let (found, ()) =
             tokio::join!(readers.all("look", "SELECT a FROM one", &[], |row| row.get::<_, i64>(0)), async {
-                other.execute_batch("COMMIT").unwrap()
+                other.execute_batch("COMMIT").unwrap();
             });
         assert_eq!(found.unwrap(), [7]);
     }

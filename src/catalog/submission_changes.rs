@@ -65,7 +65,7 @@ impl Catalog {
         .await
         .map_err(failed())?
         .rows_affected();
-        add_events(&mut tx, programme, &given, Event { at, by: Some(by), event: Some("paid"), run: None }).await?;
+        add_events(&mut tx, programme, &given, Event { at, by: Some(by), what: Some("paid"), run: None }).await?;
         tx.commit().await.map_err(failed())?;
         Ok(paid)
     }
@@ -87,7 +87,7 @@ impl Catalog {
                  WHERE run = given.value ->> 3",
             )
             .bind(programme.as_str())
-            .bind(Value::from_iter(changes.iter().map(row)).to_string())
+            .bind(changes.iter().map(row).collect::<Value>().to_string())
             .fetch_one(&mut *tx)
             .await
             .map_err(failed())?;
@@ -103,7 +103,7 @@ impl Catalog {
             .execute(&mut *tx)
             .await
             .map_err(failed())?;
-            add_events(&mut tx, programme, &given, Event { at, by: None, event: None, run: None }).await?;
+            add_events(&mut tx, programme, &given, Event { at, by: None, what: None, run: None }).await?;
         }
         tx.commit().await.map_err(failed())
     }
@@ -140,7 +140,7 @@ pub(super) async fn settle(
         .fetch_one(&mut **tx)
         .await
         .map_err(failed())?;
-        add_events(tx, &run.programme, &changed, Event { at, by: Some(by), event: Some(event), run: Some(&run.id) })
+        add_events(tx, &run.programme, &changed, Event { at, by: Some(by), what: Some(event), run: Some(&run.id) })
             .await?;
     }
     sqlx::query(
@@ -169,7 +169,7 @@ pub(super) fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<
     let row = |(name, outcome): (&ConnectionName, Option<Outcome>)| {
         json!([name.project, name.external_id, outcome.map(Outcome::as_str)])
     };
-    Value::from_iter(names.map(row)).to_string()
+    names.map(row).collect::<Value>().to_string()
 }
 
 /// What is noted of submissions.
@@ -177,7 +177,7 @@ struct Event<'a> {
     at: i64,
     by: Option<&'a str>,
     /// Where none is named: `reopened` where there is an outcome, `settled` where there is none.
-    event: Option<&'a str>,
+    what: Option<&'a str>,
     run: Option<&'a RunId>,
 }
 
@@ -200,7 +200,7 @@ async fn add_events(
     .bind(programme.as_str())
     .bind(given)
     .bind(event.at)
-    .bind(event.event)
+    .bind(event.what)
     .bind(event.by)
     .bind(event.run.map(RunId::as_str))
     .execute(&mut **tx)

@@ -95,8 +95,8 @@ impl FromRequestParts<AppState> for RunViewer {
         note(|learned| {
             learned.object = Some(id.to_string());
             // Whose projects there are besides is nobody's business.
-            let seen = projects.into_iter().map(|project| project.project);
-            learned.projects = seen.filter(|project| side == Side::Administrator || scope.owns(project)).collect();
+            let looked_at = projects.into_iter().map(|project| project.project);
+            learned.projects = looked_at.filter(|project| side == Side::Administrator || scope.owns(project)).collect();
             learned.lake_version = Some(run.lake_version);
         });
         Ok(Self { side, principal, run, scope: Arc::new(scope) })

@@ -13,7 +13,9 @@ use super::{
     invalid_parameter, next_cursor,
     problem_types::{Raises, Refused},
     verdicts::name_of,
-    verification_answers::{PaidFor, SubmissionHistory, SubmissionList, Submitted, shown_events, shown_submission},
+    verification_answers::{
+        PaidFor, SubmissionHistory, SubmissionList, SubmittedAnswer, shown_events, shown_submission,
+    },
 };
 use crate::{
     audit::note,
@@ -97,7 +99,7 @@ impl Raises for Listing {
     params(("programme" = ProgrammeSlug, Path)),
     request_body = SubmissionFields,
     responses(
-        (status = 201, description = "How many were submitted.", body = Submitted),
+        (status = 201, description = "How many were submitted.", body = SubmittedAnswer),
         Refused<(ProgrammeEnroller, NoParameters, JsonObject<MAX_NAMES_BYTES>, Submitting)>
     )
 )]
@@ -106,7 +108,7 @@ pub(super) async fn submit_connections(
     State(state): State<AppState>,
     _: NoParameters,
     JsonObject(body): JsonObject<MAX_NAMES_BYTES>,
-) -> Result<(StatusCode, Json<Submitted>), Problem> {
+) -> Result<(StatusCode, Json<SubmittedAnswer>), Problem> {
     let ProgrammeEnroller { programme, principal } = found;
     let mut fields = Fields::of(body);
     let project = fields.parsed::<ProjectSlug>("project");
@@ -129,7 +131,7 @@ pub(super) async fn submit_connections(
         learned.object = Some(programme.slug.to_string());
         learned.rows = Some(submitted);
     });
-    Ok((StatusCode::CREATED, Json(Submitted { programme: programme.slug, project, submitted })))
+    Ok((StatusCode::CREATED, Json(SubmittedAnswer { programme: programme.slug, project, submitted })))
 }
 
 fn named_within<T: Ord>(mut names: Vec<T>) -> Result<Vec<T>, String> {

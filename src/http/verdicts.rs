@@ -55,6 +55,15 @@ impl Raises for Reading {
     }
 }
 
+/// What asking for a report can come to.
+struct Reporting;
+
+impl Raises for Reporting {
+    fn codes() -> Vec<&'static str> {
+        [Reading::codes(), vec!["report_of_others"]].concat()
+    }
+}
+
 /// What judging again can come to.
 struct Replaying;
 
@@ -244,7 +253,7 @@ pub(super) async fn replay_verification(
     responses(
         (status = 200, description = "The report.", body = String, content_type = "text/plain",
             headers(("Content-Disposition" = String, description = "With the name of the file."))),
-        Refused<(RunViewer, NoParameters, Reading)>
+        Refused<(RunViewer, NoParameters, Reporting)>
     )
 )]
 pub(super) async fn get_report(

@@ -15,7 +15,8 @@ use crate::{
 
 /// How many were submitted.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Submitted {
+#[schema(as = Submitted)]
+pub(super) struct SubmittedAnswer {
     pub(super) programme: ProgrammeSlug,
     pub(super) project: ProjectSlug,
     pub(super) submitted: u64,
@@ -265,7 +266,7 @@ pub(super) fn shown(mut verdict: Verdict, side: Side, is_own: impl Fn(&ProjectSl
     }
     if verdict.duplicate_of.as_ref().is_some_and(|earlier| !is_own(&earlier.project)) {
         verdict.duplicate_of = None;
-        verdict.detail = "the same connection as one of another organisation, which was submitted before".to_owned();
+        verdict.detail = "the same connection as one of another organisation, which goes before it".into();
     }
     verdict.subject.turn = 0;
     Some(verdict)
@@ -276,7 +277,7 @@ pub(super) fn shown(mut verdict: Verdict, side: Side, is_own: impl Fn(&ProjectSl
 pub(super) fn shown_submission(submission: Submission, side: Side) -> Submission {
     let submitted_by = submission.submitted_by.filter(|_| side == Side::Invited);
     let number = submission.number.filter(|_| side == Side::Administrator);
-    Submission { submitted_by, number, ..submission }
+    Submission { number, submitted_by, ..submission }
 }
 
 /// What became of a submission, as a side may see it.

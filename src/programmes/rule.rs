@@ -27,7 +27,7 @@ const MAX_CURRENCIES: usize = 200;
 
 /// When a connection is verified. A payment counts if it lies in the window, its amount is above zero and its STATUS stands for one
 /// of `statuses`. What is below zero is taken off: in the window all of such a STATUS; after it, or with a STATUS that stands for a
-/// reversal, what names a payment that counts by its REFERENCE_ID.
+/// reversal, what names a payment that counts by its `REFERENCE_ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = VerificationRule)]

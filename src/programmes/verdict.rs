@@ -18,7 +18,7 @@ pub enum Outcome {
     InProgress,
     /// It pays as the rule asks.
     Verified,
-    /// No payment has its id as METER_ID.
+    /// No payment has its id as `METER_ID`.
     MeterNotFound,
     /// There are payments, but none in the window that counts.
     NoPaymentInWindow,
@@ -26,7 +26,7 @@ pub enum Outcome {
     BelowThreshold,
     /// What was paid in the window was given back.
     ReversedOnly,
-    /// The same connection was submitted before.
+    /// The same connection goes before it: one that is paid for, or was submitted first.
     DuplicateConnection,
     /// The connection lacks what the rule goes by.
     MissingData,
@@ -175,7 +175,7 @@ pub struct Facts<'a> {
 pub fn decide(rule: &Rule, facts: &Facts<'_>) -> (Outcome, String) {
     let Facts { subject, currency, window, paid, .. } = *facts;
     if let Some(earlier) = facts.duplicate_of {
-        return (Outcome::DuplicateConnection, format!("the same connection as {earlier}, which was submitted before"));
+        return (Outcome::DuplicateConnection, format!("the same connection as {earlier}, which goes before it"));
     }
     if !subject.is_there {
         return (Outcome::MissingData, "the project has no such connection any more".to_owned());
@@ -417,7 +417,9 @@ mod tests {
         };
         let earlier = |all: &[Subject]| {
             let mut claims = Claims::default();
-            all.iter().for_each(|one| claims.add(one));
+            for one in all {
+                claims.add(one);
+            }
             all.iter().map(|one| claims.earlier(one).map(ToString::to_string)).collect::<Vec<_>>()
         };
         let mut all = [submitted("a", "1", 1, "x"), submitted("b", "2", 2, "y"), submitted("c", "3", 3, "z")];

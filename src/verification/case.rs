@@ -157,7 +157,7 @@ impl<'a> Case<'a> {
         });
         let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         self.take_named_refunds(files, &numbers, &mut all, progress)?;
-        let paid = all.by_slot.into_iter().map(|tally| paid(tally, uploads)).collect();
+        let paid = all.by_slot.iter().map(|tally| paid(tally, uploads)).collect();
         Ok(Found { paid, unmatched: all.unmatched })
     }
 
@@ -341,7 +341,7 @@ fn note_unmatched(unmatched: &mut BTreeSet<String>, meter: &str) {
     }
 }
 
-fn paid(tally: Tally, uploads: &[UploadId]) -> Paid {
+fn paid(tally: &Tally, uploads: &[UploadId]) -> Paid {
     let at = |micros: i64| DateTime::from_timestamp_micros(micros);
     let mut of: Vec<UploadId> =
         tally.uploads.iter().filter_map(|number| uploads.get(*number as usize).cloned()).collect();

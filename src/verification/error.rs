@@ -60,9 +60,9 @@ pub enum VerificationError {
 }
 
 fn list(names: &[ConnectionName]) -> String {
-    let named: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    let first: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
     let more = names.len().saturating_sub(NAMED);
-    named.join(", ") + &if more > 0 { format!(" and {more} others") } else { String::new() }
+    first.join(", ") + &if more > 0 { format!(" and {more} others") } else { String::new() }
 }
 
 fn left_out(projects: &[ProjectSlug]) -> String {

@@ -135,7 +135,7 @@ impl Verification {
                 }
             }
             drop(turn);
-            Ok(parts(found, &rule, window, as_of))
+            Ok(parts(&found, &rule, window, as_of))
         });
         Ok((read.await?, source))
     }
@@ -210,7 +210,7 @@ fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, Verific
 }
 
 /// Those of a meter's payments that have a part in its verdict, by time.
-fn parts(found: Vec<Payment>, rule: &Rule, window: Option<Instants>, as_of: DateTime<Utc>) -> Vec<EvidencePayment> {
+fn parts(found: &[Payment], rule: &Rule, window: Option<Instants>, as_of: DateTime<Utc>) -> Vec<EvidencePayment> {
     let Some(window) = window else { return Vec::new() };
     let (from, to) = (window.from.timestamp_micros(), window.to.timestamp_micros());
     let inside = |payment: &Payment| (from..to).contains(&payment.at);

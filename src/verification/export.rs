@@ -62,14 +62,17 @@ fn column(verdicts: &[&Verdict], at: usize, name: &str) -> ArrayRef {
     };
     let instants = |of: fn(&Verdict) -> Option<DateTime<Utc>>| -> ArrayRef {
         let micros = verdicts.iter().map(|verdict| of(verdict).map(|at| at.timestamp_micros()));
-        Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
+        Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
     };
     match name {
         "payments" => numbers(|verdict| verdict.paid.counted),
         "months" => numbers(|verdict| verdict.paid.months.into()),
         "reversed_payments" => numbers(|verdict| verdict.paid.reversed),
         "payments_of_meter" => numbers(|verdict| verdict.paid.payments),
-        "turn" => numbers(|verdict| verdict.subject.turn),
+        "turn" => {
+            let turns = verdicts.iter().map(|verdict| Some(verdict.subject.turn).filter(|turn| *turn > 0));
+            Arc::new(turns.collect::<UInt64Array>())
+        }
         "amount" => sums(|verdict| verdict.paid.amount),
         "refunded" => sums(|verdict| verdict.paid.refunded),
         "first_paid_at" => instants(|verdict| verdict.paid.first_at),
@@ -78,14 +81,15 @@ fn column(verdicts: &[&Verdict], at: usize, name: &str) -> ArrayRef {
         "window_to" => instants(|verdict| verdict.window.map(|window| window.to)),
         "connected_on" => {
             let day = |day: NaiveDate| i32::try_from((day - NaiveDate::default()).num_days()).ok();
-            Arc::new(Date32Array::from_iter(verdicts.iter().map(|verdict| verdict.subject.connected_on.and_then(day))))
+            let days = verdicts.iter().map(|verdict| verdict.subject.connected_on.and_then(day));
+            Arc::new(days.collect::<Date32Array>())
         }
         "is_connected" => {
             Arc::new(verdicts.iter().map(|verdict| Some(verdict.subject.is_there)).collect::<BooleanArray>())
         }
         _ => {
             let text = |verdict: &&Verdict| Some(values(verdict)[at].clone()).filter(|text| !text.is_empty());
-            Arc::new(StringArray::from_iter(verdicts.iter().map(text)))
+            Arc::new(verdicts.iter().map(text).collect::<StringArray>())
         }
     }
 }

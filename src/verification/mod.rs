@@ -130,7 +130,13 @@ impl Verification {
     /// Removes what was kept of runs that nobody can ask for any more.
     async fn remove_kept(&self, runs: Vec<RunId>) {
         let paths: Vec<PathBuf> = runs.iter().map(|run| self.path(run)).collect();
-        let _ = blocking(move || Ok(paths.iter().for_each(|path| drop(fs::remove_file(path))))).await;
+        let remove = move || {
+            for path in paths {
+                let _ = fs::remove_file(path);
+            }
+            Ok(())
+        };
+        let _ = blocking(remove).await;
     }
 
     /// What was found wrong with files that the lake has now is everybody's business.

@@ -244,7 +244,9 @@ impl Verification {
         });
         let (verdicts, sha256) = judged.await?;
         let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
-        verdicts.iter().for_each(|verdict| *outcomes.entry(verdict.outcome).or_default() += 1);
+        for verdict in &verdicts {
+            *outcomes.entry(verdict.outcome).or_default() += 1;
+        }
         let settled = |verdict: Verdict| (verdict.subject.name, verdict.outcome);
         let connections = verdicts.len() as u64;
         let settled: Vec<_> = if run.dry_run { Vec::new() } else { verdicts.into_iter().map(settled).collect() };

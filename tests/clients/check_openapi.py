@@ -510,8 +510,12 @@ def submit_connections(walk: Walk, operation: Operation) -> None:
 def start_verification(walk: Walk, operation: Operation) -> None:
     # When payments of the last days were there.
     some = {"connections": [{"project": SLUG, "external_id": "00104"}], "as_of": "2024-08-01T00:00:00Z"}
+    enrolments = walk.client.ask("get", f"/v1/programmes/{PROGRAMME}/enrolments").json()["enrolments"]
+    version = next(one["version"] for one in enrolments if one["project"] == SLUG)
     runs = [send_json(walk, operation, 202, body).json()["id"] for body in
-            (some, {"projects": [SLUG], "rule_version": 1}, {"dry_run": True, "rule": {"window": WINDOWS[1]}})]
+            (some, {"projects": [SLUG], "rule_version": version}, {"dry_run": True, "rule": {"window": WINDOWS[1]}})]
+    if version > 1:
+        send_json(walk, operation, 409, {"projects": [SLUG], "rule_version": 1})
     for run in runs:
         while walk.client.ask("get", f"/v1/programmes/{PROGRAMME}/verifications/{run}").json()["verification"]["state"] == "running":
             time.sleep(0.02)

@@ -500,6 +500,15 @@ fn role_reads(role: Role) -> bool {
     role.may(Permission::ReadConnections)
 }
 
+/// The code of what who takes part is refused of a verification, because it is about connections of others.
+fn of_others(path: &str) -> Option<&'static str> {
+    match path.rsplit('/').next() {
+        Some("report") => Some("report_of_others"),
+        Some("replay") => Some("replay_of_others"),
+        _ => None,
+    }
+}
+
 fn rule() -> Value {
     json!({"window": {"kind": "before_as_of", "days": 90}})
 }
@@ -641,9 +650,11 @@ async fn every_route_answers_every_role_as_the_table_says_and_foreign_is_as_abse
                         403,
                         if not_shared { "connections_not_shared" } else { "shared_as_aggregates" },
                     );
-                } else if answer.status == StatusCode::FORBIDDEN && route.path.ends_with("/report") && role_reads(role)
+                } else if let Some(code) = of_others(&route.path)
+                    && answer.status == StatusCode::FORBIDDEN
+                    && role_reads(role)
                 {
-                    answer.assert_problem(403, "report_of_others");
+                    answer.assert_problem(403, code);
                 } else if answer.status == StatusCode::FORBIDDEN {
                     answer.assert_problem(403, "forbidden");
                     assert_eq!((&answer.body["role"], &answer.body["needed"][0]), (&json!(role), &json!("admin")));
