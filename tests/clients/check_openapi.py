@@ -27,6 +27,7 @@ from description import METHODS, Answer, Client, Description, Operation
 from oracle import Report
 
 MANY = 2000    # more ids than a request may name
+NAMES_BYTES = 4 << 20    # the longest body that names connections
 SLUG, EMPTY_SLUG, ABSENT_SLUG = "kitobo", "gbamu", "absent"
 # The organisation that a server begins with, and another.
 ORGANISATION, OTHER_ORGANISATION = "main", "hill"
@@ -328,11 +329,11 @@ def send_json(walk: Walk, operation: Operation, status: int, value: dict, **more
     return walk.ask("a body of JSON", operation, status, body=json.dumps(value).encode(), **JSON, **more)
 
 
-def wrong_json(walk: Walk, operation: Operation) -> None:
+def wrong_json(walk: Walk, operation: Operation, most: int = 64 << 10) -> None:
     for body in (b'{"slug":', b'{"slug": "a", "slug": "b"}'):
         walk.ask("a body of JSON", operation, 400, body=body, Content_Type="application/json")
     walk.ask("a body of JSON", operation, 415, body=b"{}", Content_Type="text/plain")
-    for length, sent, status in ((70 << 10, b" " * ((64 << 10) + 1), 413), (100, b"{", 408)):
+    for length, sent, status in ((most + 6_000, b" " * (most + 1), 413), (100, b"{", 408)):
         unfinished(walk, operation, {status}, begin(walk, operation, length, sent, Content_Type="application/json"))
 
 
@@ -504,7 +505,7 @@ def submit_connections(walk: Walk, operation: Operation) -> None:
     send_json(walk, operation, 404, {"project": SLUG}, names=ABSENT)
     for wrong in ({"project": SLUG, "connections": []}, {"connections": ["00104"]}, {"project": SLUG, "color": "red"}):
         send_json(walk, operation, 400, wrong)
-    wrong_json(walk, operation)
+    wrong_json(walk, operation, NAMES_BYTES)
 
 
 def start_verification(walk: Walk, operation: Operation) -> None:
@@ -527,7 +528,7 @@ def start_verification(walk: Walk, operation: Operation) -> None:
     send_json(walk, operation, 404, {}, names=ABSENT)
     for wrong in ({"rule": {"window": WINDOWS[1]}}, {"rule_version": 99}, {"as_of": "2199-01-01T00:00:00Z"}, {"color": "red"}):
         send_json(walk, operation, 400, wrong)
-    wrong_json(walk, operation)
+    wrong_json(walk, operation, NAMES_BYTES)
 
 
 def pay_submissions(walk: Walk, operation: Operation) -> None:
@@ -536,7 +537,7 @@ def pay_submissions(walk: Walk, operation: Operation) -> None:
     send_json(walk, operation, 409, body)
     send_json(walk, operation, 404, body, names=ABSENT)
     send_json(walk, operation, 400, {"connections": []})
-    wrong_json(walk, operation)
+    wrong_json(walk, operation, NAMES_BYTES)
 
 
 def replay_verification(walk: Walk, operation: Operation) -> None:
@@ -600,7 +601,7 @@ def with_each_value(walk: Walk, operation: Operation) -> None:
             ids = {"/v1/uploads": "upl_" + "0" * 32, "/v1/shares": "shr_" + "0" * 32, "/v1/projects/{slug}/shares": "shr_" + "0" * 32,
                    "/v1/audit": "1716710400000000.17", "/v1/queries": "qry_" + "0" * 32, "/v1/queries/{id}/result": "0",
                    "/v1/queries/saved/{name}/versions": "9", "/v1/programmes/{programme}/versions": "9",
-                   "/v1/programmes/{programme}/submissions": "0", "/v1/programmes/{programme}/verifications": "vrf_" + "0" * 32,
+                   "/v1/programmes/{programme}/submissions": f"{SLUG}/0", "/v1/programmes/{programme}/verifications": "vrf_" + "0" * 32,
                    "/v1/programmes/{programme}/verifications/{run}/verdicts": f"{SLUG}/0"}
             values = [cursor(ids.get(operation.path, "a"))]
         if name == "state":

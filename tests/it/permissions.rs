@@ -112,11 +112,11 @@ const TABLE: &[(&str, &str)] = &[
         "GET /v1/programmes/{programme}/verifications/{run}/verdicts/{project}/{external_id}",
         "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
     ),
+    // These are about connections of others too.
     (
         "POST /v1/programmes/{programme}/verifications/{run}/replay",
-        "200/200/404 200/404/404/200 200/404/404/200 403/404/404/403 403/404/404/403",
+        "200/200/404 200/404/404/403 200/404/404/403 403/404/404/403 403/404/404/403",
     ),
-    // A report has the verdicts of all.
     (
         "GET /v1/programmes/{programme}/verifications/{run}/report",
         "200/200/404 200/404/404/403 200/404/404/403 403/404/404/403 403/404/404/403",
