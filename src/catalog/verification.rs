@@ -100,8 +100,8 @@ impl Catalog {
         tx.commit().await.map_err(failed())
     }
 
-    /// Notes that a run came to nothing, and why, in words that are fit for its caller.
-    pub async fn fail_run(&self, id: &RunId, failure: &str) -> Result<(), CatalogError> {
+    /// Notes that a run came to nothing, and why, in words that are fit for its caller. Says whether it was under way.
+    pub async fn fail_run(&self, id: &RunId, failure: &str) -> Result<bool, CatalogError> {
         sqlx::query(
             "UPDATE verification_runs SET state = 'failed', ended_at = ?, failure = ? WHERE id = ? AND state = 'running'",
         )
@@ -110,7 +110,7 @@ impl Catalog {
         .bind(id.as_str())
         .execute(&self.pool)
         .await
-        .map(drop)
+        .map(|changed| changed.rows_affected() > 0)
         .map_err(sql("end a verification"))
     }
 

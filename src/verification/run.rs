@@ -209,9 +209,13 @@ impl Verification {
             self.note_damage(&error);
             let told = error.told();
             tracing::warn!(run = run.id.as_str(), error = &error as &dyn std::error::Error, "a verification failed");
-            self.remove_kept(vec![run.id.clone()]).await;
-            if let Err(error) = self.catalog.fail_run(&run.id, &told).await {
-                tracing::error!(run = run.id.as_str(), %error, "the catalogue does not know that a verification failed");
+            match self.catalog.fail_run(&run.id, &told).await {
+                Ok(true) => self.remove_kept(vec![run.id.clone()]).await,
+                // It has ended after all.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(run = run.id.as_str(), %error, "the catalogue does not know that a verification failed");
+                }
             }
         }
         if run.dry_run {
