@@ -1,12 +1,14 @@
 //! What becomes of submissions: paid for, open again, or no longer; and the history of that.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use sqlx::{Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Reopening, VerificationRun, now, sql};
+use super::{Catalog, CatalogError, Reopening, VerificationRun, now, sql, submissions::subjects_in};
 use crate::{
     ids::{ProgrammeSlug, RunId},
-    programmes::{ConnectionName, Outcome},
+    programmes::{ConnectionName, Outcome, duplicates},
 };
 
 /// Rows of one statement.
@@ -18,7 +20,8 @@ impl Catalog {
     /// Marks verified submissions as paid, all of them or none.
     ///
     /// # Errors
-    /// [`CatalogError::NotPayable`] where one was not submitted, is not verified, is open again, or is paid already.
+    /// [`CatalogError::NotPayable`] where one was not submitted, is not verified, is open again, or is paid already; where its project
+    /// has left the programme; or where another one that is paid for, or is named too, is the same connection.
     pub async fn mark_paid(
         &self,
         programme: &ProgrammeSlug,
@@ -28,11 +31,14 @@ impl Catalog {
         let failed = || sql("mark submissions as paid");
         let given = given(names.iter().map(|name| (name, None)));
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        let wrong: Vec<(String, String, Option<String>, Option<bool>)> = sqlx::query_as(
-            "SELECT given.value ->> 0, given.value ->> 1, state, reopened_at IS NOT NULL
+        let wrong: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT given.value ->> 0, given.value ->> 1,
+                 CASE WHEN state IS NULL THEN 'not submitted' WHEN state <> 'verified' THEN state
+                      WHEN reopened_at IS NOT NULL THEN 'open again' ELSE 'its project has left' END
              FROM json_each(?2) AS given
-             LEFT JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
-             WHERE state IS NULL OR state <> 'verified' OR reopened_at IS NOT NULL LIMIT ?3",
+             LEFT JOIN submissions AS s ON s.programme = ?1 AND s.project = given.value ->> 0 AND external_id = given.value ->> 1
+             LEFT JOIN enrolments AS e ON e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL
+             WHERE state IS NULL OR state <> 'verified' OR reopened_at IS NOT NULL OR e.project IS NULL LIMIT ?3",
         )
         .bind(programme.as_str())
         .bind(&given)
@@ -41,16 +47,10 @@ impl Catalog {
         .await
         .map_err(failed())?;
         if !wrong.is_empty() {
-            let told = wrong.into_iter().map(|(project, id, state, reopened)| {
-                let why = match (state, reopened) {
-                    (None, _) => "not submitted".to_owned(),
-                    (Some(state), Some(true)) if state == "verified" => "open again".to_owned(),
-                    (Some(state), _) => state,
-                };
-                format!("{project}/{id} ({why})")
-            });
+            let told = wrong.into_iter().map(|(project, id, why)| format!("{project}/{id} ({why})"));
             return Err(CatalogError::NotPayable(told.collect()));
         }
+        refuse_same(&mut tx, programme, names).await?;
         let at = now().timestamp_micros();
         let paid = sqlx::query(
             "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id FROM json_each(?2))
@@ -117,7 +117,8 @@ pub(super) struct Settled<'a> {
     pub(super) by: &'a str,
 }
 
-/// Settles the given submissions, but for those that a run which began later has settled before.
+/// Settles the given submissions, but for those that a run which began later has settled before, and those of projects that have left, or
+/// have consented to other terms since. What was opened again while the run was under way stays open: it may not have seen why.
 pub(super) async fn settle(
     tx: &mut Transaction<'_, Sqlite>,
     run: &VerificationRun,
@@ -125,18 +126,30 @@ pub(super) async fn settle(
     given: &str,
 ) -> Result<(), CatalogError> {
     let failed = || sql("settle submissions");
+    let given: String = sqlx::query_scalar(
+        "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
+         JOIN submissions AS s ON s.programme = ?1 AND s.project = given.value ->> 0 AND external_id = given.value ->> 1
+         JOIN enrolments AS e ON e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL AND e.version = ?4
+         WHERE run IS NULL OR run <= ?3",
+    )
+    .bind(run.programme.as_str())
+    .bind(given)
+    .bind(run.id.as_str())
+    .bind(run.rule_version)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(failed())?;
     // What says the same as before is no news, but where it was open again.
     for event in [state, "settled"] {
         let changed: String = sqlx::query_scalar(
             "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
              JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
-             WHERE (run IS NULL OR run <= ?3)
-               AND iif(?4 = 'settled', outcome IS given.value ->> 2 AND reopened_at IS NOT NULL, outcome IS NOT given.value ->> 2)",
+             WHERE iif(?3 = 'settled', outcome IS given.value ->> 2 AND reopened_at <= ?4, outcome IS NOT given.value ->> 2)",
         )
         .bind(run.programme.as_str())
-        .bind(given)
-        .bind(run.id.as_str())
+        .bind(&given)
         .bind(event)
+        .bind(run.started_at.timestamp_micros())
         .fetch_one(&mut **tx)
         .await
         .map_err(failed())?;
@@ -145,23 +158,40 @@ pub(super) async fn settle(
     }
     sqlx::query(
         "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome FROM json_each(?2))
-         UPDATE submissions SET outcome = given.outcome, run = ?3, would_be = NULL, reopened_at = NULL,
+         UPDATE submissions SET outcome = given.outcome, run = ?3,
+             would_be = iif(reopened_at > ?7 AND would_be <> given.outcome, would_be, NULL),
+             reopened_at = iif(reopened_at > ?7 AND would_be <> given.outcome, reopened_at, NULL),
              state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
              state = iif(state = 'paid', state, ?4)
          FROM given
-         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id
-           AND (run IS NULL OR run <= ?3)",
+         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
     )
     .bind(run.programme.as_str())
-    .bind(given)
+    .bind(&given)
     .bind(run.id.as_str())
     .bind(state)
     .bind(at)
     .bind(by)
+    .bind(run.started_at.timestamp_micros())
     .execute(&mut **tx)
     .await
     .map(drop)
     .map_err(failed())
+}
+
+/// Refuses names of which another one that is named, or that is paid for, is the same connection.
+async fn refuse_same(
+    tx: &mut Transaction<'_, Sqlite>,
+    programme: &ProgrammeSlug,
+    names: &[ConnectionName],
+) -> Result<(), CatalogError> {
+    let names: BTreeSet<&ConnectionName> = names.iter().collect();
+    let subjects = subjects_in(&mut **tx, programme).await?;
+    let same = duplicates(subjects.iter().filter(|subject| subject.is_paid || names.contains(&subject.name)));
+    let told = same.iter().filter(|(name, _)| names.contains(name));
+    let told: Vec<String> =
+        told.map(|(name, first)| format!("{name} (the same as {first})")).take(NAMED as usize).collect();
+    if told.is_empty() { Ok(()) } else { Err(CatalogError::NotPayable(told)) }
 }
 
 /// Names, each with an outcome perhaps, for a statement.
@@ -283,5 +313,18 @@ mod tests {
         let events = catalog.submission_events(&p, &name).await.unwrap();
         let events: Vec<_> = events.iter().map(|event| event.event.as_str()).collect();
         assert_eq!(events, ["submitted", "verified", "reopened"]);
+        // A run that began before that may not have seen why; one that began after it has.
+        let (third, fourth) = (VerificationRun { started_at: second.started_at, ..run() }, run());
+        for (run, is_open) in [(&third, true), (&fourth, false)] {
+            catalog.begin_run(run, &[]).await.unwrap();
+            catalog.end_run(run, &end, &[(name.clone(), Outcome::Verified)]).await.unwrap();
+            let stands = catalog.submission(&p, &name).await.unwrap().unwrap();
+            assert_eq!(
+                (stands.run.as_ref(), stands.would_be.is_some(), stands.reopened_at.is_some()),
+                (Some(&run.id), is_open, is_open)
+            );
+        }
+        let last = catalog.submission_events(&p, &name).await.unwrap().pop().unwrap();
+        assert_eq!((last.event.as_str(), last.run), ("settled", Some(fourth.id)));
     }
 }

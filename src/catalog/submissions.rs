@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Sqlite, SqliteExecutor, Transaction};
 
 use super::{
     Catalog, CatalogError, Page, Standing, Submission, SubmissionEvent, SubmissionFilter, SubmissionState, from_micros,
@@ -11,7 +11,7 @@ use super::{
     submission_record::{outcome_of, subject_of, submission_of},
 };
 use crate::{
-    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId},
+    ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug},
     programmes::{ConnectionName, Outcome, Subject},
 };
 
@@ -194,19 +194,7 @@ impl Catalog {
     /// The connections that were submitted to a programme, as they are judged, in their turn: of the projects that take part in it,
     /// and those that it has paid for, wherever they are now.
     pub async fn submitted_subjects(&self, programme: &ProgrammeSlug) -> Result<Vec<Subject>, CatalogError> {
-        let rows = sqlx::query(
-            "SELECT s.project, s.external_id, s.number, s.serial_number AS submitted_serial_number, c.serial_number, c.site,
-                 c.category, c.connected_on, c.external_id IS NOT NULL AS is_there, s.state = 'paid' AS is_paid
-             FROM submissions AS s LEFT JOIN connections AS c ON c.project = s.project AND c.external_id = s.external_id
-             WHERE programme = ?1 AND (s.state = 'paid' OR EXISTS
-                 (SELECT 1 FROM enrolments AS e WHERE e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL))
-             ORDER BY number",
-        )
-        .bind(programme.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read what is judged"))?;
-        rows.iter().map(subject_of).collect()
+        subjects_in(&self.pool, programme).await
     }
 
     /// All connections of a project that were not submitted, as they are judged, in the order of their ids; their turns begin after
@@ -260,22 +248,42 @@ impl Catalog {
         rows.into_iter().map(standing).collect()
     }
 
-    /// The programmes and projects of which there are verdicts that count, each with the newest run of them. Of projects that have
-    /// left the programme there are none.
-    pub async fn verified_projects(&self) -> Result<Vec<(ProgrammeSlug, ProjectSlug, RunId)>, CatalogError> {
+    /// The programmes and projects of which there are verdicts that count, each with the ids of the runs that gave them. Of projects that
+    /// have left the programme there are none.
+    pub async fn verified_projects(&self) -> Result<Vec<(ProgrammeSlug, ProjectSlug, String)>, CatalogError> {
         let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT submissions.programme, submissions.project, max(run)
+            "SELECT submissions.programme, submissions.project, group_concat(DISTINCT run)
              FROM submissions JOIN enrolments USING (programme, project)
              WHERE run IS NOT NULL AND withdrawn_at IS NULL GROUP BY 1, 2",
         )
         .fetch_all(&self.pool)
         .await
         .map_err(sql("list what was verified"))?;
-        let verified = |(programme, project, run): &(String, String, String)| {
-            Ok((read("programme", programme)?, read("project", project)?, read("run", run)?))
+        let verified = |(programme, project, runs): (String, String, String)| {
+            Ok((read("programme", &programme)?, read("project", &project)?, runs))
         };
-        rows.iter().map(verified).collect()
+        rows.into_iter().map(verified).collect()
     }
+}
+
+/// What [`Catalog::submitted_subjects`] reads, also in a transaction.
+pub(super) async fn subjects_in(
+    from: impl SqliteExecutor<'_>,
+    programme: &ProgrammeSlug,
+) -> Result<Vec<Subject>, CatalogError> {
+    let rows = sqlx::query(
+            "SELECT s.project, s.external_id, s.number, s.serial_number AS submitted_serial_number, c.serial_number, c.site,
+                 c.category, c.connected_on, c.external_id IS NOT NULL AS is_there, s.state = 'paid' AS is_paid
+             FROM submissions AS s LEFT JOIN connections AS c ON c.project = s.project AND c.external_id = s.external_id
+             WHERE programme = ?1 AND (s.state = 'paid' OR EXISTS
+                 (SELECT 1 FROM enrolments AS e WHERE e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL))
+             ORDER BY number",
+        )
+        .bind(programme.as_str())
+        .fetch_all(from)
+        .await
+        .map_err(sql("read what is judged"))?;
+    rows.iter().map(subject_of).collect()
 }
 
 async fn refuse_strangers(

@@ -64,9 +64,9 @@ impl FromRequestParts<AppState> for SubmissionViewer {
             return Err(Problem::not_found());
         }
         permit(&principal, Permission::ReadConnections)?;
-        note(|learned| learned.projects = vec![project.clone()]);
         let name = ConnectionName { project, external_id };
         let submission = state.catalog.submission(&programme.slug, &name).await?.ok_or_else(Problem::not_found)?;
+        note(|learned| learned.projects = vec![name.project]);
         Ok(Self { programme, side, submission })
     }
 }

@@ -256,12 +256,11 @@ pub(super) async fn pay_submissions(
     fields.need("connections", names.as_ref());
     fields.finish("invalid_submission")?;
     let names = names.ok_or_else(Problem::unexplained)?;
-    note(|learned| {
-        learned.projects = names.iter().map(|name| name.project.clone()).collect();
-        learned.projects.dedup();
-    });
     let paid = state.catalog.mark_paid(&programme.slug, &names, &principal.key_prefix).await?;
     note(|learned| {
+        // By now it is known that they are projects of the programme.
+        learned.projects = names.iter().map(|name| name.project.clone()).collect();
+        learned.projects.dedup();
         learned.object = Some(programme.slug.to_string());
         learned.rows = Some(paid);
         learned.parameters = Some(json!({ "connections": names.len() }));

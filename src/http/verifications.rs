@@ -141,6 +141,7 @@ pub(super) async fn start_verification(
     refuse_other_terms(&projects, &connections, &others, rule_version)?;
     let enrolled: Vec<Project> = enrolled.into_iter().map(|enrolled| enrolled.project).collect();
     note(|learned| learned.projects = asked_for(&projects, &connections, &enrolled));
+    let is_all = projects.is_empty() && connections.is_empty();
     let selection = (!projects.is_empty() || !connections.is_empty()).then_some(Selection { projects, connections });
     let request = RunRequest {
         programme: programme.slug,
@@ -149,7 +150,7 @@ pub(super) async fn start_verification(
         dry_run,
         with_drafts: side == Side::Invited,
         projects: enrolled,
-        other_terms: others.into_iter().map(|other| other.project.slug).collect(),
+        other_terms: if is_all { others.into_iter().map(|other| other.project.slug).collect() } else { Vec::new() },
         selection,
         as_of: as_of.unwrap_or_else(Utc::now),
         started_by: principal.key_prefix.clone(),

@@ -48,12 +48,12 @@ pub const DISCLOSES: &[Disclosure] = &[
         ],
         about: "Of each connection that is submitted: what it comes to by the programme's rule, and by which figures; where no \
                 payment has its id, the ids of meters that were likely meant; and what it would come to now, where that is something \
-                else.",
+                else. The same by another rule, which the programme tries out, without the payments.",
     },
     Disclosure {
         of: "payment",
         fields: &["payment_id", "paid_at", "amount", "currency", "status", "part", "upload_id"],
-        about: "Of the payments that are evidence for a verdict, and no others. No customer's name or phone, and no notes.",
+        about: "Of the payments that are evidence for a verdict by the rule of these terms, and no others. No customer's name or phone, and no notes.",
     },
     Disclosure {
         of: "upload",

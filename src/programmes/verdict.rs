@@ -1,6 +1,6 @@
 //! What a connection comes to by a rule, and why.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ impl fmt::Display for ConnectionName {
     }
 }
 
-/// What a verification is asked for: whole projects, connections of them, or both.
+/// What a verification is asked for: whole projects, connections of them, or both; each sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = VerificationSelection)]
 pub struct Selection {
@@ -100,7 +100,7 @@ impl Selection {
     /// Whether a connection is asked for.
     #[must_use]
     pub fn has(&self, name: &ConnectionName) -> bool {
-        self.projects.contains(&name.project) || self.connections.binary_search(name).is_ok()
+        self.projects.binary_search(&name.project).is_ok() || self.connections.binary_search(name).is_ok()
     }
 }
 
@@ -127,11 +127,11 @@ pub struct Subject {
 pub struct Paid {
     /// Payments of the meter in all.
     pub payments: u64,
-    /// Of those in the window: payments that count.
+    /// Of those in the window: payments that count, without those that were given back in full.
     pub counted: u64,
     /// Distinct local months of those.
     pub months: u32,
-    /// What those come to, in ten-thousandths, without refunds.
+    /// What was paid in the window, in ten-thousandths, before refunds.
     pub amount: i128,
     /// What was refunded of them, in ten-thousandths, above zero.
     pub refunded: i128,
@@ -190,7 +190,7 @@ pub fn decide(rule: &Rule, facts: &Facts<'_>) -> (Outcome, String) {
     if paid.payments == 0 {
         return (Outcome::MeterNotFound, not_found(facts.near_misses));
     }
-    if paid.counted == 0 {
+    if paid.amount == 0 {
         if paid.reversed > 0 {
             return (Outcome::ReversedOnly, format!("{} in the window, all reversed", payments(paid.reversed)));
         }
@@ -204,8 +204,7 @@ pub fn decide(rule: &Rule, facts: &Facts<'_>) -> (Outcome, String) {
     }
     let left = paid.amount - paid.refunded;
     if left <= 0 {
-        let detail = format!("{} of {currency} {}, all refunded", payments(paid.counted), decimal(paid.amount));
-        return (Outcome::ReversedOnly, detail);
+        return (Outcome::ReversedOnly, format!("{currency} {}, all refunded", decimal(paid.amount)));
     }
     let shortfalls = shortfalls(rule, paid, left, currency, least);
     if !shortfalls.is_empty() {
@@ -264,76 +263,15 @@ pub fn parse_decimal(text: &str) -> Option<i128> {
     Some(if decimals.len() == 2 { value * 100 } else { value })
 }
 
-/// Which of some connections are the same as others, that count before them: those with the same id or the same device.
-///
-/// A claim of something that was paid for goes before all others, and the device that a connection was submitted with before one that it
-/// was given since: who changes a device afterwards takes no other connection over. Else the smaller turn counts.
-#[derive(Debug, Default)]
-pub struct Claims {
-    /// By what is the same, the first that claims it.
-    ids: HashMap<String, (Rank, ConnectionName)>,
-    devices: HashMap<String, (Rank, ConnectionName)>,
-}
-
-/// Of two claims the smaller one counts.
-type Rank = (Strength, u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Strength {
-    PaidFor,
-    Submitted,
-    Changed,
-}
-
-impl Claims {
-    /// Enters a claim, in any order.
-    pub fn add(&mut self, subject: &Subject) {
-        enter(&mut self.ids, &subject.name.external_id, (subject.strength(), subject.turn), subject);
-        for (device, rank) in subject.devices() {
-            enter(&mut self.devices, device, rank, subject);
-        }
-    }
-
-    /// The first claim of the same connection, where that goes before this one.
-    #[must_use]
-    pub fn earlier(&self, subject: &Subject) -> Option<&ConnectionName> {
-        let by_id = self.ids.get(&subject.name.external_id).map(|first| (first, (subject.strength(), subject.turn)));
-        let by_device = subject.devices().filter_map(|(device, rank)| Some((self.devices.get(device)?, rank)));
-        let before = by_id.into_iter().chain(by_device).filter(|((first, _), own)| first < own);
-        before.map(|(first, _)| first).filter(|(_, name)| *name != subject.name).min().map(|(_, name)| name)
-    }
-}
-
-fn enter(first: &mut HashMap<String, (Rank, ConnectionName)>, key: &str, rank: Rank, subject: &Subject) {
-    let entry = first.entry(key.to_owned()).or_insert_with(|| (rank, subject.name.clone()));
-    if rank < entry.0 {
-        *entry = (rank, subject.name.clone());
-    }
-}
-
-impl Subject {
-    fn strength(&self) -> Strength {
-        if self.is_paid { Strength::PaidFor } else { Strength::Submitted }
-    }
-
-    /// The device that it was submitted with, and another one that it has since.
-    fn devices(&self) -> impl Iterator<Item = (&str, Rank)> {
-        let submitted = self.submitted_serial_number.as_deref();
-        let changed = self.serial_number.as_deref().filter(|device| Some(*device) != submitted);
-        let submitted = submitted.map(|device| (device, (self.strength(), self.turn)));
-        submitted.into_iter().chain(changed.map(|device| (device, (Strength::Changed, self.turn))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn subject(project: &str, id: &str, turn: u64, device: Option<&str>) -> Subject {
+    fn subject() -> Subject {
         Subject {
-            name: ConnectionName { project: project.parse().unwrap(), external_id: id.to_owned() },
-            turn,
-            serial_number: device.map(str::to_owned),
+            name: ConnectionName { project: "a".parse().unwrap(), external_id: "1".to_owned() },
+            turn: 1,
+            serial_number: None,
             submitted_serial_number: None,
             site: None,
             category: None,
@@ -350,7 +288,7 @@ mod tests {
 
     fn outcome(rule: &Rule, paid: &Paid) -> (Outcome, String) {
         let instants = Instants { from: DateTime::default(), to: DateTime::default() };
-        let subject = subject("a", "1", 1, None);
+        let subject = subject();
         let facts = Facts {
             subject: &subject,
             currency: "KES",
@@ -376,8 +314,9 @@ mod tests {
             assert_eq!(outcome(&rule, &paid), (Outcome::BelowThreshold, detail.to_owned()));
         }
         assert_eq!(outcome(&rule, &Paid { refunded: 110_001, ..enough.clone() }).0, Outcome::ReversedOnly);
-        assert_eq!(outcome(&rule, &Paid { counted: 0, reversed: 1, ..enough.clone() }).0, Outcome::ReversedOnly);
-        assert_eq!(outcome(&rule, &Paid { counted: 0, ..enough }).0, Outcome::NoPaymentInWindow);
+        let nothing = Paid { counted: 0, amount: 0, refunded: 0, ..enough };
+        assert_eq!(outcome(&rule, &Paid { reversed: 1, ..nothing.clone() }).0, Outcome::ReversedOnly);
+        assert_eq!(outcome(&rule, &nothing).0, Outcome::NoPaymentInWindow);
         assert_eq!(outcome(&rule, &Paid::default()).0, Outcome::MeterNotFound);
     }
 
@@ -386,55 +325,6 @@ mod tests {
         let paid = Paid { payments: 1, counted: 1, months: 1, amount: 1, ..Paid::default() };
         assert_eq!(outcome(&rule(r#", "min_amount": {"NGN": "10"}"#), &paid).0, Outcome::MissingData);
         assert_eq!(outcome(&rule(""), &paid).0, Outcome::Verified);
-    }
-
-    #[test]
-    fn a_connection_counts_once_by_its_id_or_its_device_whatever_the_order_in_which_it_is_asked() {
-        let all = [
-            subject("a", "1", 1, Some("x")),
-            subject("b", "1", 2, Some("y")),
-            subject("b", "2", 3, Some("x")),
-            subject("b", "3", 4, None),
-            subject("a", "4", 5, None),
-        ];
-        let mut moved = all[0].clone();
-        moved.submitted_serial_number = moved.serial_number.replace("z".to_owned());
-        for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]] {
-            let mut claims = Claims::default();
-            for at in order {
-                claims.add(if at == 0 { &moved } else { &all[at] });
-            }
-            let earlier: Vec<_> = all.iter().map(|one| claims.earlier(one).map(ToString::to_string)).collect();
-            assert_eq!(earlier, [None, Some("a/1".to_owned()), Some("a/1".to_owned()), None, None]);
-        }
-    }
-
-    #[test]
-    fn who_changes_a_device_afterwards_takes_no_other_connection_over_and_what_was_paid_for_counts_first() {
-        let submitted = |project: &str, id: &str, turn, device: &str| Subject {
-            submitted_serial_number: Some(device.to_owned()),
-            ..subject(project, id, turn, Some(device))
-        };
-        let earlier = |all: &[Subject]| {
-            let mut claims = Claims::default();
-            for one in all {
-                claims.add(one);
-            }
-            all.iter().map(|one| claims.earlier(one).map(ToString::to_string)).collect::<Vec<_>>()
-        };
-        let mut all = [submitted("a", "1", 1, "x"), submitted("b", "2", 2, "y"), submitted("c", "3", 3, "z")];
-        assert_eq!(earlier(&all), [None, None, None]);
-        all[0].serial_number = Some("y".to_owned());
-        assert_eq!(earlier(&all), [Some("b/2".to_owned()), None, None], "one that was submitted goes first");
-        all[2].serial_number = Some("x".to_owned());
-        assert_eq!(
-            earlier(&all)[2],
-            Some("a/1".to_owned()),
-            "that it has another one since gives the first one to nobody"
-        );
-        let mut again = [submitted("a", "1", 1, "x"), submitted("b", "1", 2, "y")];
-        again[1].is_paid = true;
-        assert_eq!(earlier(&again), [Some("b/1".to_owned()), None]);
     }
 
     #[test]

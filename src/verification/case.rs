@@ -4,7 +4,7 @@
 //! looked up once in each file.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -17,9 +17,10 @@ use chrono_tz::Tz;
 
 use super::{
     VerificationError,
-    columns::{COLUMNS, Columns, Kind, text},
+    columns::{COLUMNS, Columns, Part, When, part, text},
     judge::Inputs,
     progress::Progress,
+    refunds::{Counted, Refund, give_back},
 };
 use crate::{
     ids::UploadId,
@@ -33,7 +34,8 @@ const UNMATCHED: usize = 100_000;
 /// The connections of a project, and the rule that they are judged by.
 pub(super) struct Case<'a> {
     rule: &'a Rule,
-    /// Payments from then on are not looked at.
+    as_of: i64,
+    /// Rows from then on are not looked at.
     until: i64,
     slots: HashMap<&'a str, usize>,
     windows: Vec<Option<Instants>>,
@@ -64,8 +66,8 @@ struct Tally {
     last: i64,
     /// Numbers of uploads; a few.
     uploads: Vec<u32>,
-    /// Whether something was given back by a row that counts for this connection only if it names a payment that counts.
-    named_refunds: bool,
+    /// Whether something was given back, perhaps of a payment that counts.
+    below_zero: bool,
 }
 
 impl Tally {
@@ -73,6 +75,13 @@ impl Tally {
         if self.uploads.last() != Some(&upload) && !self.uploads.contains(&upload) {
             self.uploads.push(upload);
         }
+    }
+
+    fn note_counted(&mut self, at: i64, month: usize) {
+        self.counted += 1;
+        self.months |= 1 << month.min(127);
+        self.last = if self.first.is_some() { self.last.max(at) } else { at };
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
     }
 
     fn add(&mut self, other: &Self) {
@@ -87,7 +96,7 @@ impl Tally {
             self.first = Some(self.first.map_or(first, |known| known.min(first)));
         }
         other.uploads.iter().for_each(|upload| self.note_upload(*upload));
-        self.named_refunds |= other.named_refunds;
+        self.below_zero |= other.below_zero;
     }
 }
 
@@ -112,7 +121,8 @@ impl<'a> Case<'a> {
         let bounds = windows.iter().map(bound).collect();
         let slots =
             subjects.iter().enumerate().map(|(slot, subject)| (subject.name.external_id.as_str(), slot)).collect();
-        Self { rule, until: until.timestamp_micros(), slots, windows, bounds, months }
+        let (as_of, until) = (as_of.timestamp_micros(), until.timestamp_micros());
+        Self { rule, as_of, until, slots, windows, bounds, months }
     }
 
     /// The instants in which the payments of a connection count.
@@ -205,12 +215,10 @@ impl<'a> Case<'a> {
             match slot {
                 Some(slot) => {
                     let tally = &mut tallies.by_slot[slot];
-                    tally.payments += 1;
-                    if let Some(bounds) = self.bounds[slot] {
-                        self.count(tally, bounds, &columns, row);
-                    }
+                    tally.payments += u64::from(at < self.as_of);
+                    self.count(tally, slot, &columns, row);
                 }
-                None if !known_unmatched => {
+                None if !known_unmatched && at < self.as_of => {
                     known_unmatched = true;
                     note_unmatched(&mut tallies.unmatched, columns.meter_of(key));
                 }
@@ -220,35 +228,30 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    fn count(&self, tally: &mut Tally, (from, to, first_month): (i64, i64, usize), columns: &Columns<'_>, row: usize) {
+    fn count(&self, tally: &mut Tally, slot: usize, columns: &Columns<'_>, row: usize) {
+        let Some(part) = self.part(slot, columns, row) else { return };
         let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
-        let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
-        if at < from {
-            return;
-        }
-        tally.named_refunds |= amount < 0 && is_named_refund(kind, at >= to);
-        if at >= to {
-            return;
-        }
-        match kind {
-            Kind::Counts if amount > 0 => {
-                tally.counted += 1;
+        tally.below_zero |= matches!(part, Part::GivenBack(_));
+        match part {
+            Part::Counts => {
                 tally.amount += amount;
-                let month = self.months.as_ref().map_or(0, |months| months.month_of(at)) - first_month;
-                tally.months |= 1 << month.min(127);
-                tally.last = if tally.first.is_some() { tally.last.max(at) } else { at };
-                tally.first = Some(tally.first.map_or(at, |first| first.min(at)));
+                let first_month = self.bounds[slot].map_or(0, |(.., first_month)| first_month);
+                tally.note_counted(at, self.month_of(at, first_month));
             }
-            Kind::Counts if amount < 0 => tally.refunded -= amount,
-            // Of one below zero that names what it reverses, that is taken off below.
-            Kind::Reversed => tally.reversed += 1,
-            Kind::Counts | Kind::Neither => return,
+            Part::GivenBack(When::Inside) => tally.refunded -= amount,
+            Part::GivenBack(When::InsideReversed) | Part::Reversed => tally.reversed += 1,
+            // It has to name what it gives back: see below.
+            Part::GivenBack(When::After) => return,
         }
         tally.note_upload(columns.uploads[columns.upload_keys[row].cast_unsigned() as usize]);
     }
 
-    /// Takes off what was given back by rows that name it: those whose `REFERENCE_ID` is the ID or the `REFERENCE_ID` of a payment that
-    /// counts. They are rare, so these columns, which are random text, are read of such meters alone.
+    fn month_of(&self, at: i64, first_month: usize) -> usize {
+        self.months.as_ref().map_or(0, |months| months.month_of(at)) - first_month
+    }
+
+    /// Takes off what was given back by rows that name it, and what of it is given back in full does not count. Such rows are rare, so
+    /// these columns, which are random text, are read of their meters alone.
     fn take_named_refunds(
         &self,
         files: &[FileRows],
@@ -256,15 +259,16 @@ impl<'a> Case<'a> {
         all: &mut Tallies,
         progress: &Progress,
     ) -> Result<(), VerificationError> {
-        let concerned = |meter: &str| self.slots.get(meter).copied().filter(|slot| all.by_slot[*slot].named_refunds);
-        if !all.by_slot.iter().any(|tally| tally.named_refunds) {
+        let mut named: HashMap<usize, Named> = HashMap::new();
+        let below_zero = all.by_slot.iter().enumerate().filter(|(_, tally)| tally.below_zero);
+        named.extend(below_zero.map(|(slot, _)| (slot, Named::default())));
+        if named.is_empty() {
             return Ok(());
         }
-        let mut names: HashSet<(usize, String)> = HashSet::new();
-        let mut refunds: Vec<(usize, String, Refund)> = Vec::new();
         for file in files {
             progress.check()?;
-            let rows = file.rows_of_meters(|meter| concerned(meter).is_some())?;
+            let slot_of = |meter: &str| self.slots.get(meter).copied().filter(|slot| named.contains_key(slot));
+            let rows = file.rows_of_meters(|meter| slot_of(meter).is_some())?;
             if rows.count() == 0 {
                 continue;
             }
@@ -273,51 +277,67 @@ impl<'a> Case<'a> {
                 let columns = Columns::of(&batch, self.rule, uploads)?;
                 let (ids, references) = (text(&batch, "payment_id")?, text(&batch, "reference_id")?);
                 for row in 0..batch.num_rows() {
-                    let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
-                    let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
-                    let Some(slot) = concerned(columns.meter_of(columns.meters[row])) else { continue };
-                    let Some((from, to, _)) = self.bounds[slot].filter(|_| at < self.until) else { continue };
+                    let slot = self.slots.get(columns.meter_of(columns.meters[row]));
+                    let Some((slot, named)) = slot.and_then(|slot| Some((*slot, named.get_mut(slot)?))) else {
+                        continue;
+                    };
+                    let Some(part) = self.part(slot, &columns, row) else { continue };
+                    let (at, id) = (columns.paid_at[row], ids.value(row).to_owned());
                     let reference = references.is_valid(row).then(|| references.value(row).to_owned());
-                    let inside = (from..to).contains(&at);
-                    if inside && amount > 0 && kind == Kind::Counts {
-                        names.insert((slot, ids.value(row).to_owned()));
-                        names.extend(reference.map(|reference| (slot, reference)));
-                    } else if at >= from && amount < 0 && is_named_refund(kind, !inside) {
-                        let upload = columns.uploads[columns.upload_keys[row].cast_unsigned() as usize];
-                        let refund = Refund { amount: -amount, upload, was_reversed: inside };
-                        refunds.extend(reference.map(|reference| (slot, reference, refund)));
+                    let amount = columns.amounts[row];
+                    match part {
+                        Part::Counts => named.counted.push(Counted { at, id, reference, left: amount }),
+                        Part::GivenBack(when) => {
+                            let upload = columns.uploads[columns.upload_keys[row].cast_unsigned() as usize];
+                            if let Some(reference) = reference {
+                                named.refunds.push(Refund { at, id, reference, amount: -amount });
+                                named.when.push((when, upload));
+                            }
+                        }
+                        Part::Reversed => {}
                     }
                 }
             }
         }
-        for (slot, reference, Refund { amount, upload, was_reversed }) in refunds {
-            if names.contains(&(slot, reference)) {
-                let tally = &mut all.by_slot[slot];
-                tally.refunded += amount;
-                tally.reversed -= u64::from(was_reversed);
-                tally.note_upload(upload);
-            }
+        for (slot, named) in named {
+            self.give_back(&mut all.by_slot[slot], slot, named);
         }
         Ok(())
     }
-}
 
-/// What was given back of a payment that it names.
-struct Refund {
-    amount: i128,
-    upload: u32,
-    /// Whether it was taken for a payment in the window that was reversed, before it was known what it names.
-    was_reversed: bool,
-}
-
-/// Whether a row below zero has to name a payment that counts: one that settles what was paid before the window ended, and one whose
-/// STATUS says itself that it is a reversal.
-fn is_named_refund(kind: Kind, after_window: bool) -> bool {
-    match kind {
-        Kind::Counts => after_window,
-        Kind::Reversed => true,
-        Kind::Neither => false,
+    fn give_back(&self, tally: &mut Tally, slot: usize, Named { mut counted, refunds, when }: Named) {
+        let is_named = give_back(&mut counted, &refunds);
+        for ((refund, (when, upload)), _) in refunds.iter().zip(when).zip(is_named).filter(|(_, is_named)| *is_named) {
+            // One that was taken off already is only known by now to give back a certain payment.
+            if when != When::Inside {
+                tally.refunded += refund.amount;
+                tally.note_upload(upload);
+            }
+            tally.reversed -= u64::from(when == When::InsideReversed);
+        }
+        let first_month = self.bounds[slot].map_or(0, |(.., first_month)| first_month);
+        (tally.counted, tally.months, tally.first) = (0, 0, None);
+        for payment in counted.iter().filter(|payment| payment.left > 0) {
+            tally.note_counted(payment.at, self.month_of(payment.at, first_month));
+        }
     }
+
+    /// What a row is to its connection; none where it is nothing.
+    fn part(&self, slot: usize, columns: &Columns<'_>, row: usize) -> Option<Part> {
+        let (at, amount) = (columns.paid_at[row], columns.amounts[row]);
+        let kind = columns.kinds[columns.settlements[row].cast_unsigned() as usize];
+        let (from, to, _) = self.bounds[slot]?;
+        part(kind, amount, at >= from && at < self.until, at < to)
+    }
+}
+
+/// Of one meter, what names and what can be named.
+#[derive(Default)]
+struct Named {
+    counted: Vec<Counted>,
+    refunds: Vec<Refund>,
+    /// Of each refund, when it was, and the upload that it came with.
+    when: Vec<(When, u32)>,
 }
 
 impl Tallies {

@@ -21,6 +21,56 @@ pub(super) enum Kind {
     Neither,
 }
 
+impl Kind {
+    pub(super) fn of(rule: &Rule, settlement: &str) -> Self {
+        if rule.counts(settlement) {
+            Self::Counts
+        } else if settlement == Settlement::Reversed.as_str() {
+            Self::Reversed
+        } else {
+            Self::Neither
+        }
+    }
+}
+
+/// What a row is to the connection that is its meter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It counts, unless it is given back.
+    Counts,
+    /// It counts for nothing: its STATUS says that it was reversed.
+    Reversed,
+    /// It gives back.
+    GivenBack(When),
+}
+
+/// When something was given back: how it is known of what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// In the window: it is taken off what is paid there.
+    Inside,
+    /// The same with a STATUS that stands for a reversal: where it names nothing that counts, it is a payment that was reversed.
+    InsideReversed,
+    /// After the window: it is taken off if it names what counts.
+    After,
+}
+
+/// What a row is, by what its settlement is to the rule; none where it is nothing. `is_seen`: from the beginning of the window on, and
+/// looked at; `is_inside`: before its end.
+pub(super) fn part(kind: Kind, amount: i128, is_seen: bool, is_inside: bool) -> Option<Part> {
+    if !is_seen {
+        return None;
+    }
+    match (kind, amount, is_inside) {
+        (Kind::Counts, 1.., true) => Some(Part::Counts),
+        (Kind::Counts, ..=-1, true) => Some(Part::GivenBack(When::Inside)),
+        (Kind::Reversed, ..=-1, true) => Some(Part::GivenBack(When::InsideReversed)),
+        (Kind::Reversed, _, true) => Some(Part::Reversed),
+        (Kind::Counts | Kind::Reversed, ..=-1, false) => Some(Part::GivenBack(When::After)),
+        _ => None,
+    }
+}
+
 /// The columns of a batch as slices.
 pub(super) struct Columns<'a> {
     pub(super) meters: &'a [i32],
@@ -44,11 +94,7 @@ impl<'a> Columns<'a> {
         let (meters, meter_names) = coded(batch, "meter_id")?;
         let (settlements, words) = coded(batch, "settlement")?;
         let (upload_keys, ids) = coded(batch, "upload_id")?;
-        let kind = |word: Option<&str>| match word {
-            Some(word) if rule.counts(word) => Kind::Counts,
-            Some(word) if word == Settlement::Reversed.as_str() => Kind::Reversed,
-            _ => Kind::Neither,
-        };
+        let kind = |word: Option<&str>| word.map_or(Kind::Neither, |word| Kind::of(rule, word));
         let number = |id: Option<&str>| id.and_then(|id| uploads.get(id)).copied().unwrap_or(u32::MAX);
         Ok(Self {
             meters,

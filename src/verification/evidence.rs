@@ -11,12 +11,16 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Verification, VerificationError, blocking, judge::files_of};
+use super::{
+    Verification, VerificationError, blocking,
+    columns::{Kind, Part, When, part},
+    judge::files_of,
+    refunds::{Counted, Refund, give_back},
+};
 use crate::{
     catalog::{UploadStatus, VerificationRun},
-    ids::UploadId,
+    ids::{ProjectSlug, UploadId},
     lake::{FileRows, LakeError},
-    payments::words::Settlement,
     programmes::{Instants, Rule, Verdict, verdict::decimal},
 };
 
@@ -60,9 +64,19 @@ pub struct EvidencePayment {
     /// As the file says it.
     #[schema(required)]
     pub status: Option<String>,
-    /// `counts`; `refund`: taken off; `reversed`: counts for nothing.
+    /// `counts`; `given_back`: would count, and was given back in full; `refund`: taken off; `reversed`: counts for nothing.
     pub part: &'static str,
     pub upload_id: UploadId,
+}
+
+/// Why payments are not shown to a programme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Withheld {
+    /// The project has left it.
+    Withdrawn,
+    /// The rule was tried out, and is not the one that the project consented to.
+    TriedOut,
 }
 
 /// What a verdict rests on.
@@ -71,8 +85,9 @@ pub struct Evidence {
     /// Null where it is gone, or not shown.
     #[schema(required)]
     pub source: Option<EvidenceSource>,
-    /// Whether the project has left the programme, which is shown no payments of it since.
-    pub withdrawn: bool,
+    /// Why the programme is shown no payments of it.
+    #[schema(required)]
+    pub withheld: Option<Withheld>,
     /// Uploads whose payments are erased for good, so that the verdict can no longer be shown to be right.
     pub gone: Vec<UploadId>,
     pub uploads: Vec<EvidenceUpload>,
@@ -83,7 +98,7 @@ pub struct Evidence {
 }
 
 impl Verification {
-    /// What a verdict of a run rests on. Of a project that has left the programme, `of_programme` is shown no payments.
+    /// What a verdict of a run rests on. What payments the programme is shown is what the project consented to.
     pub async fn evidence(
         &self,
         run: &VerificationRun,
@@ -91,11 +106,10 @@ impl Verification {
         of_programme: bool,
     ) -> Result<Evidence, VerificationError> {
         let uploads = self.uploads_of(run, verdict).await?;
-        let enrolment = self.catalog.enrolment(&run.programme, &verdict.subject.name.project).await?;
-        let withdrawn = of_programme && enrolment.is_none_or(|enrolment| enrolment.withdrawn_at.is_some());
+        let withheld = if of_programme { self.withheld(run, &verdict.subject.name.project).await? } else { None };
         let nothing =
-            Evidence { source: None, withdrawn, gone: Vec::new(), uploads, payments: Vec::new(), truncated: false };
-        if withdrawn {
+            Evidence { source: None, withheld, gone: Vec::new(), uploads, payments: Vec::new(), truncated: false };
+        if withheld.is_some() {
             return Ok(nothing);
         }
         let read = match self.payments_of(run, verdict, EvidenceSource::Lake).await {
@@ -116,6 +130,22 @@ impl Verification {
         }
     }
 
+    async fn withheld(
+        &self,
+        run: &VerificationRun,
+        project: &ProjectSlug,
+    ) -> Result<Option<Withheld>, VerificationError> {
+        let enrolment = self.catalog.enrolment(&run.programme, project).await?;
+        let Some(enrolment) = enrolment.filter(|enrolment| enrolment.withdrawn_at.is_none()) else {
+            return Ok(Some(Withheld::Withdrawn));
+        };
+        if !run.dry_run {
+            return Ok(None);
+        }
+        let terms = self.catalog.programme_version(&run.programme, enrolment.version).await?;
+        Ok(if terms.is_some_and(|terms| terms.rule == run.rule) { None } else { Some(Withheld::TriedOut) })
+    }
+
     async fn payments_of(
         &self,
         run: &VerificationRun,
@@ -124,9 +154,9 @@ impl Verification {
     ) -> Result<(Vec<EvidencePayment>, EvidenceSource), VerificationError> {
         let of = &verdict.subject.name;
         let (projects, source) = self.rows_then(run, std::slice::from_ref(verdict), Some(&of.project), from).await?;
-        let (lake, rule, as_of) = (self.lake.clone(), run.rule.clone(), run.as_of);
+        let (lake, rule, until) = (self.lake.clone(), run.rule.clone(), run.started_at);
         let (meter, window) = (of.external_id.clone(), verdict.window);
-        let turn = self.looks.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)?;
+        let turn = self.look().await?;
         let read = blocking(move || {
             let mut found = Vec::new();
             for project in &projects {
@@ -135,7 +165,7 @@ impl Verification {
                 }
             }
             drop(turn);
-            Ok(parts(&found, &rule, window, as_of))
+            Ok(parts(&found, &rule, window, until))
         });
         Ok((read.await?, source))
     }
@@ -210,28 +240,41 @@ fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, Verific
 }
 
 /// Those of a meter's payments that have a part in its verdict, by time.
-fn parts(found: &[Payment], rule: &Rule, window: Option<Instants>, as_of: DateTime<Utc>) -> Vec<EvidencePayment> {
+fn parts(found: &[Payment], rule: &Rule, window: Option<Instants>, until: DateTime<Utc>) -> Vec<EvidencePayment> {
     let Some(window) = window else { return Vec::new() };
     let (from, to) = (window.from.timestamp_micros(), window.to.timestamp_micros());
-    let inside = |payment: &Payment| (from..to).contains(&payment.at);
-    let counted =
-        found.iter().filter(|payment| inside(payment) && rule.counts(&payment.settlement) && payment.amount > 0);
-    let names: HashSet<&str> =
-        counted.flat_map(|payment| [Some(payment.id.as_str()), payment.reference.as_deref()]).flatten().collect();
-    let part = |payment: &Payment| -> Option<&'static str> {
-        let counts = rule.counts(&payment.settlement);
-        let reversed = payment.settlement == Settlement::Reversed.as_str();
-        let is_named = || payment.reference.as_deref().is_some_and(|reference| names.contains(reference));
-        match (inside(payment), payment.amount) {
-            (true, 1..) if counts => Some("counts"),
-            (true, ..=-1) if counts => Some("refund"),
-            (true, ..=-1) if reversed && is_named() => Some("refund"),
-            (true, _) if reversed => Some("reversed"),
-            (false, ..=-1) if counts || reversed => {
-                let is_later = payment.at >= to && payment.at < as_of.timestamp_micros();
-                (is_later && is_named()).then_some("refund")
+    let until = until.timestamp_micros();
+    let part_of = |payment: &Payment| {
+        let is_seen = payment.at >= from && payment.at < until;
+        part(Kind::of(rule, &payment.settlement), payment.amount, is_seen, payment.at < to)
+    };
+    let (mut counted, mut refunds) = (Vec::new(), Vec::new());
+    for payment in found {
+        let Payment { id, at, reference, amount, .. } = payment;
+        match (part_of(payment), reference) {
+            (Some(Part::Counts), _) => {
+                counted.push(Counted { at: *at, id: id.clone(), reference: reference.clone(), left: *amount });
             }
-            _ => None,
+            (Some(Part::GivenBack(_)), Some(reference)) => {
+                refunds.push(Refund { at: *at, id: id.clone(), reference: reference.clone(), amount: -amount });
+            }
+            _ => {}
+        }
+    }
+    let is_named = give_back(&mut counted, &refunds);
+    let naming = refunds.iter().zip(is_named).filter(|(_, is_named)| *is_named).map(|(refund, _)| refund.id.as_str());
+    let naming: HashSet<&str> = naming.collect();
+    let gone = counted.iter().filter(|payment| payment.left <= 0).map(|payment| payment.id.as_str());
+    let gone: HashSet<&str> = gone.collect();
+    let told = |payment: &Payment| {
+        let is_naming = naming.contains(payment.id.as_str());
+        match part_of(payment)? {
+            Part::Counts if gone.contains(payment.id.as_str()) => Some("given_back"),
+            Part::Counts => Some("counts"),
+            Part::GivenBack(When::Inside) => Some("refund"),
+            Part::GivenBack(_) if is_naming => Some("refund"),
+            Part::GivenBack(When::InsideReversed) | Part::Reversed => Some("reversed"),
+            Part::GivenBack(When::After) => None,
         }
     };
     let mut told: Vec<EvidencePayment> = found
@@ -243,7 +286,7 @@ fn parts(found: &[Payment], rule: &Rule, window: Option<Instants>, as_of: DateTi
                 amount: decimal(payment.amount),
                 currency: payment.currency.clone(),
                 status: payment.status.clone(),
-                part: part(payment)?,
+                part: told(payment)?,
                 upload_id: payment.upload.clone(),
             })
         })

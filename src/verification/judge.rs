@@ -24,7 +24,7 @@ pub(super) struct Inputs {
     pub(super) rule: Rule,
     /// Windows end with it.
     pub(super) as_of: DateTime<Utc>,
-    /// Payments from then on are not looked at: as-of too, but where it is asked what a verdict would be now.
+    /// What was given back before it is taken off; payments after as-of count for nothing else.
     pub(super) until: DateTime<Utc>,
     /// What is judged.
     pub(super) subjects: Vec<Subject>,
@@ -52,6 +52,8 @@ pub(super) enum Rows {
 
 /// From where it is known which meters were likely meant.
 pub(super) enum Hints {
+    /// It is not known.
+    None,
     /// Of the meters of payments, those that are none of these connections.
     Without(HashSet<String>),
     /// As it was when the verdicts were given: connections have no history, and a hint is no evidence.
@@ -61,14 +63,20 @@ pub(super) enum Hints {
 /// The verdicts, in the order of projects and ids. Blocks.
 pub(super) fn judge(lake: &Lake, inputs: &Inputs, progress: &Progress) -> Result<Vec<Verdict>, VerificationError> {
     let mut rows = Vec::new();
+    let mut of_project: HashMap<&ProjectSlug, Vec<&Subject>> = HashMap::new();
+    for subject in &inputs.subjects {
+        of_project.entry(&subject.name.project).or_default().push(subject);
+    }
     for project in &inputs.projects {
+        progress.check()?;
         let files = files_of(lake, project)?;
         progress.expect(files.iter().map(FileRows::rows).sum());
         rows.push(files);
     }
     let mut verdicts = Vec::with_capacity(inputs.subjects.len());
     for (project, files) in inputs.projects.iter().zip(rows) {
-        verdicts.extend(judge_project(inputs, project, &files, progress)?);
+        let subjects = of_project.remove(&project.project).unwrap_or_default();
+        verdicts.extend(judge_project(inputs, project, &subjects, &files, progress)?);
     }
     verdicts.sort_by(|a, b| a.subject.name.cmp(&b.subject.name));
     Ok(verdicts)
@@ -85,14 +93,13 @@ pub(super) fn files_of(lake: &Lake, project: &ProjectInputs) -> Result<Vec<FileR
 fn judge_project(
     inputs: &Inputs,
     project: &ProjectInputs,
+    subjects: &[&Subject],
     files: &[FileRows],
     progress: &Progress,
 ) -> Result<Vec<Verdict>, VerificationError> {
-    let subjects: Vec<&Subject> =
-        inputs.subjects.iter().filter(|subject| subject.name.project == project.project).collect();
-    let case = Case::new(inputs, project.time_zone, &subjects);
+    let case = Case::new(inputs, project.time_zone, subjects);
     let found = case.read(files, &project.uploads, progress)?;
-    let hints = hints(project, &subjects, &found.paid, found.unmatched);
+    let hints = hints(project, subjects, &found.paid, found.unmatched);
     let verdict = |(slot, (subject, paid)): (usize, (&&Subject, Paid))| {
         let subject = *subject;
         let window = case.window(slot);
@@ -123,6 +130,7 @@ fn hints(
     let silent = subjects.iter().zip(paid).filter(|(subject, paid)| paid.payments == 0 && subject.is_there);
     let silent: Vec<&String> = silent.map(|(subject, _)| &subject.name.external_id).collect();
     let connected = match &project.hints {
+        Hints::None => return BTreeMap::new(),
         Hints::Without(connected) => connected,
         Hints::Kept(kept) => {
             return silent.into_iter().filter_map(|id| Some((id.clone(), kept.get(id)?.clone()))).collect();

@@ -14,6 +14,7 @@ mod export;
 mod judge;
 mod key;
 mod progress;
+mod refunds;
 mod reopen;
 mod replay;
 mod report;
@@ -36,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use self::progress::Progress;
 pub use self::{
     error::VerificationError,
-    evidence::{Evidence, EvidencePayment, EvidenceSource, EvidenceUpload},
+    evidence::{Evidence, EvidencePayment, EvidenceSource, EvidenceUpload, Withheld},
     export::to_parquet,
     key::SigningKey,
     reopen::Seen,
@@ -66,7 +67,7 @@ pub struct Verification {
     config: VerificationConfig,
     /// Those that run at once.
     turns: Arc<Semaphore>,
-    /// Verdicts that are explained at once, which takes moments: a run does not hold them up.
+    /// Verdicts that are read or explained at once, which takes moments: a run does not hold them up.
     looks: Arc<Semaphore>,
     /// Those that run or wait.
     under_way: Mutex<HashMap<RunId, Arc<Progress>>>,
@@ -112,10 +113,16 @@ impl Verification {
     }
 
     /// A place among those that run or wait.
-    fn place(self: &Arc<Self>, id: &RunId, progress: &Arc<Progress>) -> Result<Place, VerificationError> {
+    fn place(
+        self: &Arc<Self>,
+        id: &RunId,
+        progress: &Arc<Progress>,
+        is_trial: bool,
+    ) -> Result<Place, VerificationError> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = self.config.concurrency + self.config.queue;
-        if under_way.len() >= limit {
+        // What settles nothing leaves half of the places to what does.
+        if under_way.len() >= limit || is_trial && under_way.len() >= limit.div_ceil(2) {
             return Err(VerificationError::Busy { limit });
         }
         under_way.insert(id.clone(), Arc::clone(progress));
@@ -125,6 +132,11 @@ impl Verification {
     /// A turn to read payments; others wait for as long as it is held.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, VerificationError> {
         self.turns.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)
+    }
+
+    /// The same for what takes moments, beside runs.
+    async fn look(&self) -> Result<OwnedSemaphorePermit, VerificationError> {
+        self.looks.clone().acquire_owned().await.map_err(|_| VerificationError::Stopped)
     }
 
     /// Removes what was kept of runs that nobody can ask for any more.
@@ -183,7 +195,13 @@ impl Verification {
             RunState::Failed => return Err(VerificationError::Failed),
         }
         let (path, sha256) = (self.path(&run.id), run.sha256.clone());
-        blocking(move || verdicts::kept(&path, sha256.as_deref())).await
+        let turn = self.look().await?;
+        let read = move || {
+            let csv = verdicts::kept(&path, sha256.as_deref());
+            drop(turn);
+            csv
+        };
+        blocking(read).await
     }
 
     /// The same, read: those that match, at most `limit`.

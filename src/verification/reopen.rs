@@ -12,17 +12,28 @@ use chrono::{DateTime, Utc};
 use super::{
     Verification, VerificationError, blocking,
     judge::{Inputs, judge},
-    run::claims_of,
+    run::Pinned,
 };
 use crate::{
     catalog::{Project, Reopening, Standing},
     ids::{ProgrammeSlug, ProjectSlug, RunId},
-    programmes::{ConnectionName, Outcome, Rule, Subject, Window},
+    programmes::{ConnectionName, Outcome, Rule, Subject, Window, duplicates},
 };
 
-/// What verdicts were last compared with: by programme and project, a mark that changes with whatever they depend on.
+/// What verdicts were last compared with.
 #[derive(Default)]
-pub struct Seen(HashMap<(ProgrammeSlug, ProjectSlug), u64>);
+pub struct Seen {
+    /// By programme and project, a mark that changes with whatever its verdicts depend on.
+    projects: HashMap<(ProgrammeSlug, ProjectSlug), u64>,
+    /// By programme, a mark of everything that was submitted, and what of it is each project's.
+    programmes: HashMap<ProgrammeSlug, (String, HashMap<ProjectSlug, u64>)>,
+}
+
+/// What was submitted to a programme.
+struct Submitted {
+    subjects: Vec<Subject>,
+    same: HashMap<ConnectionName, ConnectionName>,
+}
 
 /// What verdicts of several runs may have in common.
 #[derive(PartialEq)]
@@ -51,43 +62,73 @@ impl Verification {
     /// Judges again what may have changed since it was seen, and notes what would be another verdict. Says of how many. A project that
     /// cannot be looked at holds up no other.
     pub async fn recheck(&self, seen: &mut Seen) -> Result<usize, VerificationError> {
-        let (mut changed, mut claims) = (0, HashMap::new());
-        for (programme, project, newest) in self.catalog.verified_projects().await? {
-            if !claims.contains_key(&programme) {
-                claims.insert(programme.clone(), self.catalog.claims_mark(&programme).await?);
-            }
+        let (mut changed, mut loaded) = (0, None);
+        for (programme, project, runs) in self.catalog.verified_projects().await? {
             let Some(project) = self.catalog.project(&project).await? else { continue };
-            let mark = self.mark(&project, &newest, &claims[&programme]);
+            let mark = self.catalog.claims_mark(&programme).await?;
+            if seen.programmes.get(&programme).is_none_or(|(known, _)| *known != mark) {
+                let submitted = self.submitted(&programme, &mut loaded).await?;
+                seen.programmes.insert(programme.clone(), (mark, marks_of(submitted)));
+            }
+            let of_project = seen.programmes.get(&programme).and_then(|(_, marks)| marks.get(&project.slug));
+            let mark = self.mark(&project, &runs, of_project.copied());
             let key = (programme, project.slug.clone());
-            if seen.0.get(&key) == Some(&mark) {
+            if seen.projects.get(&key) == Some(&mark) {
                 continue;
             }
-            match self.recheck_project(&key.0, &project).await {
+            let submitted = self.submitted(&key.0, &mut loaded).await?;
+            match self.recheck_project(&key.0, &project, submitted).await {
                 Ok(reopened) => {
                     changed += reopened;
-                    seen.0.insert(key, mark);
+                    seen.projects.insert(key, mark);
                 }
                 Err(error) => {
                     self.note_damage(&error);
-                    let (programme, project) = (key.0.as_str(), key.1.as_str());
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(programme, project, error, "verdicts could not be looked at again");
+                    let (programme, slug) = (key.0.as_str(), key.1.as_str());
+                    let told = &error as &dyn std::error::Error;
+                    tracing::warn!(programme, project = slug, error = told, "verdicts could not be looked at again");
+                    // What took too long takes too long again, until something changes.
+                    if matches!(error, VerificationError::TooLong { .. }) {
+                        seen.projects.insert(key, mark);
+                    }
                 }
             }
         }
         Ok(changed)
     }
 
-    fn mark(&self, project: &Project, newest: &RunId, claims: &str) -> u64 {
+    /// What was submitted to a programme: read once for all projects that follow one another.
+    async fn submitted<'a>(
+        &self,
+        programme: &ProgrammeSlug,
+        loaded: &'a mut Option<(ProgrammeSlug, Submitted)>,
+    ) -> Result<&'a Submitted, VerificationError> {
+        if loaded.as_ref().is_none_or(|(of, _)| of != programme) {
+            let subjects = self.catalog.submitted_subjects(programme).await?;
+            let sorted = blocking(move || {
+                let same = duplicates(subjects.iter());
+                Ok(Submitted { subjects, same })
+            });
+            *loaded = Some((programme.clone(), sorted.await?));
+        }
+        loaded.as_ref().map(|(_, submitted)| submitted).ok_or(VerificationError::Stopped)
+    }
+
+    fn mark(&self, project: &Project, runs: &str, submitted: Option<u64>) -> u64 {
         let mut hash = DefaultHasher::new();
-        (newest, claims, project.time_zone.name(), project.currency.as_str()).hash(&mut hash);
+        (runs, submitted, project.time_zone.name(), project.currency.as_str()).hash(&mut hash);
         for file in self.lake.snapshot().project_files(&project.slug) {
             file.path.hash(&mut hash);
         }
         hash.finish()
     }
 
-    async fn recheck_project(&self, programme: &ProgrammeSlug, project: &Project) -> Result<usize, VerificationError> {
+    async fn recheck_project(
+        &self,
+        programme: &ProgrammeSlug,
+        project: &Project,
+        submitted: &Submitted,
+    ) -> Result<usize, VerificationError> {
         let mut by_run: BTreeMap<RunId, BTreeMap<String, Standing>> = BTreeMap::new();
         for (id, standing) in self.catalog.standings(programme, &project.slug).await? {
             by_run.entry(standing.run.clone()).or_default().insert(id, standing);
@@ -104,7 +145,7 @@ impl Verification {
         }
         let mut changes = Vec::new();
         for (grounds, standings) in alike {
-            for (name, now) in self.outcomes_now(programme, grounds, project, &standings).await? {
+            for (name, now) in self.outcomes_now(grounds, project, submitted, &standings).await? {
                 let Some(standing) = standings.get(&name.external_id) else { continue };
                 let would_be = (now != standing.outcome).then_some(now);
                 if would_be != standing.would_be {
@@ -121,19 +162,18 @@ impl Verification {
     /// What a run would find now of those that have verdicts.
     async fn outcomes_now(
         &self,
-        programme: &ProgrammeSlug,
         Grounds { rule, as_of }: Grounds,
         project: &Project,
+        submitted: &Submitted,
         standings: &BTreeMap<String, Standing>,
     ) -> Result<Vec<(ConnectionName, Outcome)>, VerificationError> {
-        let all = self.catalog.submitted_subjects(programme).await?;
-        let claims = claims_of(all.iter());
-        let is_judged =
-            |name: &ConnectionName| name.project == project.slug && standings.contains_key(&name.external_id);
-        let subjects: Vec<_> = all.into_iter().filter(|subject| is_judged(&subject.name)).collect();
-        let earlier = |subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
-        let duplicates = subjects.iter().filter_map(earlier).collect();
-        let (_, projects, _) = self.pin(vec![project.clone()]).await?;
+        let is_judged = |subject: &&Subject| {
+            subject.name.project == project.slug && standings.contains_key(&subject.name.external_id)
+        };
+        let subjects: Vec<Subject> = submitted.subjects.iter().filter(is_judged).cloned().collect();
+        let same = |subject: &Subject| Some((subject.name.clone(), submitted.same.get(&subject.name)?.clone()));
+        let duplicates = subjects.iter().filter_map(same).collect();
+        let Pinned { projects, .. } = self.pin(vec![project.clone()]).await?;
         let until = Utc::now();
         let inputs = Inputs { rule, as_of: as_of.unwrap_or(until), until, subjects, duplicates, projects };
         let turn = self.turn().await?;
@@ -145,4 +185,14 @@ impl Verification {
         });
         Ok(judged.await?.into_iter().map(|verdict| (verdict.subject.name, verdict.outcome)).collect())
     }
+}
+
+/// By project, a mark of what was submitted of it, and of what is the same.
+fn marks_of(Submitted { subjects, same }: &Submitted) -> HashMap<ProjectSlug, u64> {
+    let mut marks: HashMap<ProjectSlug, DefaultHasher> = HashMap::new();
+    for subject in subjects {
+        let hash = marks.entry(subject.name.project.clone()).or_default();
+        (&subject.name, &subject.connected_on, subject.is_there, same.get(&subject.name)).hash(hash);
+    }
+    marks.into_iter().map(|(project, hash)| (project, hash.finish())).collect()
 }

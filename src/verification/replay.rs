@@ -32,7 +32,7 @@ impl Verification {
     /// [`VerificationError::EvidenceGone`] where uploads are erased that it takes; [`VerificationError::Busy`].
     pub async fn replay(self: &Arc<Self>, run: &VerificationRun) -> Result<Replay, VerificationError> {
         let progress = self.progress_of_one();
-        let _place = self.place(&RunId::new(), &progress)?;
+        let _place = self.place(&RunId::new(), &progress, true)?;
         let before = self.verdicts(run, |_| true, usize::MAX).await?;
         match self.replay_from(run, &before, EvidenceSource::Lake, &progress).await {
             // A file that an earlier version alone has may be lost; the uploads still have its rows.
@@ -56,7 +56,7 @@ impl Verification {
         let inputs = Inputs {
             rule: run.rule.clone(),
             as_of: run.as_of,
-            until: run.as_of,
+            until: run.started_at,
             duplicates: duplicates.collect(),
             subjects: before.iter().map(|verdict| verdict.subject.clone()).collect(),
             projects,

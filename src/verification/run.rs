@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
     Verification, VerificationError, blocking,
@@ -18,7 +18,7 @@ use crate::{
     catalog::{Project, RunEnd, RunProject, RunState, VerificationRun},
     ids::{OrganisationSlug, ProgrammeSlug, ProjectSlug, RunId},
     lake::LakeError,
-    programmes::{Claims, ConnectionName, Outcome, Rule, Selection, Subject, Verdict},
+    programmes::{ConnectionName, Outcome, Rule, Selection, Subject, Verdict, duplicates},
 };
 
 /// A project that takes part in a programme.
@@ -51,6 +51,16 @@ pub struct RunRequest {
     pub organisation: Option<OrganisationSlug>,
 }
 
+/// Projects at one version of the lake.
+pub(super) struct Pinned {
+    pub(super) lake_version: u64,
+    pub(super) projects: Vec<ProjectInputs>,
+    /// What the catalogue is told of them.
+    told: Vec<RunProject>,
+    /// As long as they are held, nothing of the projects changes.
+    locks: Vec<OwnedMutexGuard<()>>,
+}
+
 impl Verification {
     /// The projects that are enrolled in a programme: all, or those of one organisation.
     pub async fn enrolled(
@@ -76,15 +86,15 @@ impl Verification {
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<VerificationRun, VerificationError> {
         let progress = self.progress_of_one();
         let id = RunId::new();
-        let place = self.place(&id, &progress)?;
-        let (subjects, duplicates) = self.subjects(&request).await?;
+        let place = self.place(&id, &progress, request.dry_run)?;
+        let (subjects, same) = self.subjects(&request).await?;
         progress.tell(subjects.iter().map(|subject| subject.name.clone()).collect());
-        // As it is kept, so that a replay goes by the same.
-        let as_of = request.as_of.trunc_subsecs(6);
+        // As they are kept, so that a replay goes by the same.
+        let (as_of, started_at) = (request.as_of.trunc_subsecs(6), Utc::now().trunc_subsecs(6));
         let of = subjects.iter().map(|subject| &subject.name.project).collect::<BTreeSet<_>>();
         let projects: Vec<Project> =
             request.projects.iter().filter(|project| of.contains(&project.slug)).cloned().collect();
-        let (lake_version, projects, told) = self.pin(projects).await?;
+        let Pinned { lake_version, projects, told, locks } = self.pin(projects).await?;
         let run = VerificationRun {
             id,
             programme: request.programme,
@@ -98,19 +108,21 @@ impl Verification {
             selection: request.selection,
             started_by: Some(request.started_by),
             organisation: request.organisation,
-            started_at: Utc::now(),
+            started_at,
             ended_at: None,
             connections: None,
             outcomes: None,
             sha256: None,
             failure: None,
         };
-        let inputs = Inputs { rule: request.rule, as_of, until: as_of, subjects, duplicates, projects };
+        let inputs = Inputs { rule: request.rule, as_of, until: started_at, subjects, duplicates: same, projects };
         let (verification, started) = (self.clone(), run.clone());
         // What the catalogue knows of is executed, also where nobody waits for the answer any more.
         let (begun, is_begun) = oneshot::channel();
         self.tasks.spawn(async move {
             let result = verification.catalog.begin_run(&started, &told).await;
+            // From here on, an upload that it rests on is not erased unasked.
+            drop(locks);
             let goes_on = result.is_ok();
             let _ = begun.send(result);
             if goes_on {
@@ -122,7 +134,7 @@ impl Verification {
         Ok(run)
     }
 
-    /// What is judged of a request, in the order of names, and what of it was submitted before.
+    /// What is judged of a request, in the order of names, and what is the same as another one that counts.
     async fn subjects(
         &self,
         request: &RunRequest,
@@ -130,22 +142,28 @@ impl Verification {
         let all = self.catalog.submitted_subjects(&request.programme).await?;
         let mut drafts: Vec<Subject> = Vec::new();
         if request.with_drafts {
+            let last = all.iter().map(|subject| subject.turn).max().unwrap_or_default();
             for project in &request.projects {
-                let turn = all.iter().chain(&drafts).map(|subject| subject.turn).max().unwrap_or_default();
+                let turn = last + drafts.len() as u64;
                 drafts.extend(self.catalog.draft_subjects(&request.programme, &project.slug, turn).await?);
             }
         }
-        let enrolled: HashSet<&str> = request.projects.iter().map(|project| project.slug.as_str()).collect();
-        let is_enrolled = |subject: &&Subject| enrolled.contains(subject.name.project.as_str());
-        // What was not submitted is compared with what is the caller's own: it is not told who else has the same device.
-        let (claims, own) = (claims_of(all.iter()), claims_of(all.iter().chain(&drafts).filter(is_enrolled)));
-        let earlier =
-            |claims: &Claims, subject: &Subject| Some((subject.name.clone(), claims.earlier(subject)?.clone()));
-        let mut duplicates: HashMap<_, _> = all.iter().filter_map(|subject| earlier(&claims, subject)).collect();
-        duplicates.extend(drafts.iter().filter_map(|subject| earlier(&own, subject)));
-        let mut subjects: Vec<Subject> =
-            all.into_iter().chain(drafts).filter(|subject| is_enrolled(&subject)).collect();
-        subjects.sort_by(|a, b| a.name.cmp(&b.name));
+        let enrolled: HashSet<ProjectSlug> = request.projects.iter().map(|project| project.slug.clone()).collect();
+        let sorted = blocking(move || {
+            let is_enrolled = |subject: &&Subject| enrolled.contains(&subject.name.project);
+            let mut same = duplicates(all.iter());
+            if !drafts.is_empty() {
+                // What was not submitted is compared with what is the caller's own: it is not told who else has the same device.
+                let own = duplicates(all.iter().filter(is_enrolled).chain(&drafts));
+                let of_draft = |draft: &Subject| Some((draft.name.clone(), own.get(&draft.name)?.clone()));
+                same.extend(drafts.iter().filter_map(of_draft));
+            }
+            let mut subjects: Vec<Subject> =
+                all.into_iter().chain(drafts).filter(|subject| is_enrolled(&subject)).collect();
+            subjects.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok((subjects, same))
+        });
+        let (mut subjects, same) = sorted.await?;
         if let Some(selection) = &request.selection {
             let there = |name: &ConnectionName| subjects.binary_search_by(|subject| subject.name.cmp(name)).is_ok();
             let missing: Vec<_> = selection.connections.iter().filter(|name| !there(name)).cloned().collect();
@@ -162,19 +180,16 @@ impl Verification {
             let (count, limit) = (subjects.len(), self.config.max_connections as usize);
             return Err(VerificationError::TooMany { count, limit });
         }
-        Ok((subjects, duplicates))
+        Ok((subjects, same))
     }
 
     /// The projects at one version of the lake, with the uploads that make them up at that version.
-    pub(super) async fn pin(
-        &self,
-        mut projects: Vec<Project>,
-    ) -> Result<(u64, Vec<ProjectInputs>, Vec<RunProject>), VerificationError> {
+    pub(super) async fn pin(&self, mut projects: Vec<Project>) -> Result<Pinned, VerificationError> {
         projects.sort_by(|a, b| a.slug.cmp(&b.slug));
-        let mut turns = Vec::new();
+        let mut locks = Vec::new();
         for project in &projects {
             // Who changes a project holds its lock from the catalogue's row to the lake's commit.
-            turns.push(self.lake.lock(&project.slug).await);
+            locks.push(self.lake.lock(&project.slug).await);
         }
         self.ingest.settle_projects(&projects.iter().map(|project| project.slug.clone()).collect()).await?;
         let incomplete = self.lake.incomplete(projects.iter().map(|project| &project.slug));
@@ -185,7 +200,6 @@ impl Verification {
         let (mut inputs, mut told) = (Vec::new(), Vec::new());
         for project in projects {
             let live = self.catalog.live_uploads(&project.slug, None).await?;
-            let connected = self.catalog.connection_ids(&project.slug).await?;
             told.push(RunProject {
                 project: project.slug.clone(),
                 time_zone: project.time_zone,
@@ -197,11 +211,10 @@ impl Verification {
                 currency: project.currency.as_str().to_owned(),
                 uploads: live.into_iter().map(|upload| upload.id).collect(),
                 rows: Rows::Version(Arc::clone(&snapshot)),
-                hints: Hints::Without(connected.into_iter().collect()),
+                hints: Hints::None,
             });
         }
-        drop(turns);
-        Ok((snapshot.version, inputs, told))
+        Ok(Pinned { lake_version: snapshot.version, projects: inputs, told, locks })
     }
 
     async fn execute(self: &Arc<Self>, run: VerificationRun, inputs: Inputs, progress: Arc<Progress>) {
@@ -230,14 +243,21 @@ impl Verification {
     async fn try_execute(
         self: &Arc<Self>,
         run: &VerificationRun,
-        inputs: Inputs,
+        mut inputs: Inputs,
         progress: Arc<Progress>,
     ) -> Result<(), VerificationError> {
         let turn = self.turn().await?;
         let enrolled = self.catalog.enrolled_projects(&run.programme).await?;
-        let takes_part = |project: &ProjectSlug| enrolled.iter().any(|enrolment| enrolment.project == *project);
-        if !inputs.projects.iter().all(|project| takes_part(&project.project)) {
+        let enrolled: HashSet<ProjectSlug> = enrolled.into_iter().map(|enrolment| enrolment.project).collect();
+        // Who left while it waited is left out.
+        inputs.projects.retain(|project| enrolled.contains(&project.project));
+        inputs.subjects.retain(|subject| enrolled.contains(&subject.name.project));
+        if inputs.projects.is_empty() {
             return Err(VerificationError::Left);
+        }
+        for project in &mut inputs.projects {
+            let connected = self.catalog.connection_ids(&project.project).await?;
+            project.hints = Hints::Without(connected.into_iter().collect());
         }
         let (lake, path) = (self.lake.clone(), self.path(&run.id));
         let judged = blocking(move || {
@@ -258,11 +278,4 @@ impl Verification {
         drop(turn);
         Ok(())
     }
-}
-
-pub(super) fn claims_of<'a>(subjects: impl Iterator<Item = &'a Subject>) -> Claims {
-    let mut claims = Claims::default();
-    // A connection that its project has no more claims nothing, but what was paid for it.
-    subjects.filter(|subject| subject.is_there || subject.is_paid).for_each(|subject| claims.add(subject));
-    claims
 }

@@ -61,6 +61,13 @@ async fn a_project_is_verified_by_the_terms_that_it_consented_to() {
     // What would come of the newer ones can be tried out.
     let tried = world.verify(json!({"dry_run": true, "projects": ["kitobo"]})).await;
     assert_eq!((&tried["outcomes"], &tried["rule_version"]), (&json!({"below_threshold": 1}), &json!(2)));
+    // But not read by it what the consent does not cover.
+    let withheld = async |run: &Value| {
+        let explained = world.fund().get(&format!("{}/verdicts/kitobo/a", path_of(run))).await.body;
+        (explained["evidence"]["withheld"].clone(), explained["evidence"]["payments"].as_array().unwrap().len())
+    };
+    assert_eq!(withheld(&tried).await, (json!("tried_out"), 0));
+    assert_eq!(withheld(&run).await, (Value::Null, 1));
 
     consent(&world.developer(), "kitobo", 2).await;
     let key = rival(&world, 2, "EXTERNAL_ID\ntheirs\n").await;
@@ -117,6 +124,34 @@ async fn which_of_two_connections_counts_is_settled_by_what_was_submitted_first_
 }
 
 #[tokio::test]
+async fn of_two_that_are_the_same_one_is_paid_for_whatever_their_verdicts_said() {
+    let world = World::with(ten_years()).await;
+    world.connect("kitobo", "EXTERNAL_ID,SERIAL_NUMBER\na,D1\nb,D2\n").await;
+    world.submit("kitobo").await;
+    world.upload("kitobo", &["a", "b"].map(|meter| paid(meter, MAY, meter, "5", SETTLED))).await;
+    let key = rival(&world, 1, "EXTERNAL_ID,SERIAL_NUMBER\nx,D1\n").await;
+    let csv = crate::harness::file(&[paid("1", MAY, "x", "5", SETTLED)]);
+    world.server.holder(&key).commit(&crate::harness::Upload::new("ndevu", csv)).await;
+    assert_eq!(world.outcomes(&world.verify(json!({})).await).await["ndevu/x"], "duplicate_connection");
+    let pay = async |project: &str, id: &str| {
+        let names = json!({"connections": [{"project": project, "external_id": id}]});
+        world.fund().post(&format!("{PROGRAMME}/submissions/paid"), names).await
+    };
+    // Who leaves claims nothing, and comes back with a verdict of before.
+    assert_eq!(world.developer().delete(&format!("{PROGRAMME}/enrolments/kitobo")).await.status, 200);
+    let left = pay("kitobo", "a").await;
+    left.assert_problem(409, "not_payable");
+    assert!(left.text.contains("kitobo/a (its project has left)"), "{}", left.text);
+    assert_eq!(world.outcomes(&world.verify(json!({})).await).await["ndevu/x"], "verified");
+    assert_eq!(pay("ndevu", "x").await.status, 200);
+    consent(&world.developer(), "kitobo", 1).await;
+    let refused = pay("kitobo", "a").await;
+    refused.assert_problem(409, "not_payable");
+    assert!(refused.text.contains("kitobo/a (the same as ndevu/x)"), "{}", refused.text);
+    assert_eq!(pay("kitobo", "b").await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_given_back_after_as_of_opens_a_verdict_again_and_what_is_paid_then_does_not() {
     let world = World::with(json!({"window": {"kind": "before_as_of", "days": 30}})).await;
     world.connect("kitobo", "EXTERNAL_ID\na\nb\n").await;
@@ -130,13 +165,13 @@ async fn what_is_given_back_after_as_of_opens_a_verdict_again_and_what_is_paid_t
     world.upload("kitobo", &rows).await;
     assert_eq!(world.recheck().await, 1);
     assert_eq!(world.submission("a").await["would_be"], "reversed_only");
-    // A verification that finds the same again settles it, and says so.
+    // A verification as of then knows what was given back since, and is settled.
     let again = world.verify(json!({"as_of": "2024-05-20T00:00:00Z"})).await;
-    assert_eq!(again["outcomes"], run["outcomes"]);
-    let history = world.submission("a").await["history"].take();
-    let events: Vec<_> = history.as_array().unwrap().iter().map(|one| one["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["submitted", "verified", "reopened", "settled"]);
-    assert_eq!(history[3]["run"], again["id"]);
+    assert_eq!(again["outcomes"], json!({"reversed_only": 1, "no_payment_in_window": 1}));
+    assert_eq!(world.recheck().await, 0);
+    let replayed = world.fund().post(&format!("{}/replay", path_of(&again)), json!({})).await;
+    assert_eq!(replayed.body["same"], true, "{}", replayed.text);
+    assert_eq!(world.fund().post(&format!("{}/replay", path_of(&run)), json!({})).await.body["same"], true);
 }
 
 #[tokio::test]
