@@ -4,6 +4,10 @@
     python benches/gen_payments.py --out target/bench-data/10m --rows 10000000
     python benches/beside_duckdb.py --set target/bench-data/10m --binary target/release/wattlake
 
+and SQL beside ROAPI (`pip install roapi` has the program):
+
+    python benches/beside_duckdb.py --set target/bench-data/1m --binary target/release/wattlake --part rows --roapi PATH
+
 Ingest. Wattlake: a server on a fresh folder, each project's file sent by `curl -T`, from the first byte to the last 201 (checked,
 committed, on disk). DuckDB: COPY ... (PARTITION_BY (project, month)) of the same files, which checks types and nothing else and
 does not fsync. Wattlake's processor time is its process's (/proc/PID/stat, the sender's aside), DuckDB's is its child's (wait4).
@@ -16,6 +20,9 @@ its rows fetched, footers cached, with a SQL that is at most as much work: no sh
 Rows (--part rows). A million rows of nine columns in each form: Wattlake by HTTP from a process of its own, received and dropped; DuckDB's COPY of
 the same SELECT over the same files to a file in memory (/dev/shm), and for Arrow its record batches, taken one after the other. Processor time of
 Wattlake is its process's and those of its children's. The first byte of DuckDB's files is not counted: they are there when they are whole.
+With --roapi, the same by HTTP from ROAPI, which reads the same files where they are (use_memory_table: false), by links in a folder without
+Delta Lake's log. It has no lines of JSON. What HTTP gives is received by curl, whose times these are. Clients (--part clients, with --roapi): 1, 8 and 32
+that ask both for the sums of one project's month and wait for the answer.
 
 Also: the start with all of it, and an upload of 20,000 new rows into it. Compare ratios, not times from two machines.
 """
@@ -25,6 +32,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import glob
+import http.client
 import json
 import os
 import pathlib
@@ -32,6 +40,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -79,8 +88,9 @@ class Server:
         environment = {**os.environ, **({"WATTLAKE_QUERY_PARTIALS_BYTES": partials} if partials else {})}
         self.address = f"http://127.0.0.1:{port}"
         began = time.perf_counter()
-        # It is asked as fast as it answers.
-        any_rate = ["--http-key-requests-per-s", "0", "--http-organisation-requests-per-s", "0"]
+        # It is asked as fast as it answers, and by as many as wait.
+        any_rate = ["--http-key-requests-per-s", "0", "--http-organisation-requests-per-s", "0", "--sql-queue", "1000",
+                    "--sql-organisation-queue", "1000"]
         self.process = subprocess.Popen([self.binary, "serve", "--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}", *any_rate],
                                         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
@@ -109,20 +119,12 @@ class Server:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return sum(map(int, fields[11:15])) / TICK
 
-    def export(self, sql: str, form: str) -> tuple[float, int]:
-        """Asks for rows; gives the seconds to the first byte, and the bytes."""
-        body = json.dumps({"sql": sql, "format": form}).encode()
-        request = urllib.request.Request(f"{self.address}/v1/sql", body, {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
-        began = time.perf_counter()
-        with urllib.request.urlopen(request) as answer:
-            count, first = len(answer.read(1)), time.perf_counter() - began
-            while piece := answer.read(1 << 20):
-                count += len(piece)
-        return first, count
+    def export(self, sql: str, form: str) -> tuple[float, float, int]:
+        return received(f"{self.address}/v1/sql", json.dumps({"sql": sql, "format": form}), f"Authorization: Bearer {self.key}",
+                        "Content-Type: application/json")
 
     def peak_mib(self) -> int:
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+        return peak_mib(self.process.pid)
 
     def fill(self, projects: int) -> None:
         """Makes its projects and its key; it need not run."""
@@ -141,6 +143,69 @@ class Server:
         request = urllib.request.Request(f"{self.address}/v1/metrics/{metric}?{query}", headers={"Authorization": f"Bearer {self.key}"})
         with urllib.request.urlopen(request) as answer:
             return answer.read()
+
+
+class Roapi:
+    """A ROAPI over the files of a lake."""
+
+    FORMS = {"json": "application/json", "csv": "application/csv", "arrow": "application/vnd.apache.arrow.stream", "parquet": "application/parquet"}
+
+    def __init__(self, binary: str, folder: pathlib.Path) -> None:
+        self.binary, self.folder = os.path.abspath(binary), folder.absolute()
+        self.process, self.address = None, ""
+
+    def start(self, files: list[str], port: int = 18441) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for file in map(pathlib.Path, files):
+            link = self.folder.joinpath("payments", *file.parts[-3:])
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+        column = {"data_type": "Utf8", "nullable": False}
+        table = {"name": "payments", "uri": str(self.folder / "payments"), "option": {"format": "parquet", "use_memory_table": False},
+                 "partition_columns": [{"name": name, **column} for name in ("project_id", "month")]}
+        addresses = {name: f"127.0.0.1:{port + number}" for number, name in enumerate(("http", "postgres", "flight_sql"))}
+        config, self.address = self.folder / "roapi.yml", f"http://{addresses['http']}"
+        # JSON is YAML.
+        config.write_text(json.dumps({"addr": addresses, "tables": [table]}))
+        began = time.perf_counter()
+        self.process = subprocess.Popen([self.binary, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.address}/health").close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.perf_counter() - began > 60:
+                    raise RuntimeError("ROAPI does not start") from None
+                time.sleep(0.005)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def cpu(self) -> float:
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def export(self, sql: str, form: str) -> tuple[float, float, int]:
+        return received(f"{self.address}/api/sql", sql, f"Accept: {self.FORMS[form]}")
+
+
+def received(address: str, body: str, *headers: str) -> tuple[float, float, int]:
+    """Posts, and drops what is answered; gives the seconds to its first byte and to its last, and its bytes."""
+    fields = [argument for header in headers for argument in ("-H", header)]
+    written = "%{http_code} %{time_starttransfer} %{time_total} %{size_download}"
+    command = ["curl", "-sS", "-o", os.devnull, "-w", written, *fields, "--data-binary", body, address]
+    status, first, last, count = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    if status != "200":
+        raise RuntimeError(f"a question was answered {status}")
+    return float(first), float(last), int(count)
+
+
+def peak_mib(pid: int | str) -> int:
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def accepted(sender: subprocess.Popen) -> None:
@@ -190,10 +255,10 @@ def duckdb_ingest(files: list[str], target: pathlib.Path) -> dict:
     return {"wall_s": time.perf_counter() - began, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss // 1024}
 
 
-def show(title: str, ours: list[dict], theirs: list[dict]) -> None:
+def show(title: str, ours: list[dict], *others: list[dict]) -> None:
     for what in ours[0]:
-        a, b = (statistics.median(run[what] for run in runs) for runs in (ours, theirs))
-        print(f"| {title} {what} | {a:.4g} | {b:.4g} | {a / b:.2f} |", flush=True)
+        a, *b = (statistics.median(run[what] for run in runs) if runs else float("nan") for runs in (ours, *others))
+        print(f"| {title} {what} | {a:.4g} | " + " | ".join(f"{other:.4g} | {a / other:.2f}" for other in b) + " |", flush=True)
 
 
 def timed(cpu, work, times: int) -> dict:
@@ -233,32 +298,102 @@ FORMS = {"json": "FORMAT json, ARRAY true", "ndjson": "FORMAT json", "csv": "FOR
          "parquet": "FORMAT parquet, COMPRESSION zstd"}
 
 
-def exports(server: Server, rounds: int) -> None:
+def exports(server: Server, roapi: Roapi | None, files: list[str], rounds: int) -> None:
     con = duckdb.connect()
     con.execute("SET threads=2; SET TimeZone='UTC'; SET parquet_metadata_cache=true")
-    files = sorted(glob.glob(f"{server.folder}/lake/payments/project_id=*/month=*/*.parquet"))
     con.execute(f"CREATE VIEW p AS SELECT * FROM read_parquet({files}, hive_partitioning=true, hive_types={{'month': VARCHAR}})")
     target = "/dev/shm/wattlake-bench-export"
+
+    def by_http(side: Server | Roapi, cpu, form: str) -> dict:
+        before = cpu()
+        first, last, count = side.export(ROWS.format("payments"), form)
+        # What a child took is known once it is gone.
+        time.sleep(0.1)
+        return {"wall_s": last, "cpu_s": cpu() - before, "MiB": count / 2**20, "MiB_per_s": count / 2**20 / last, "first_ms": first * 1e3}
+
     for form, options in FORMS.items():
         def export() -> int:
             if options is not None:
                 con.execute(f"COPY ({ROWS.format('p')}) TO '{target}' ({options})")
                 return os.path.getsize(target)
             return sum(batch.nbytes for batch in con.sql(ROWS.format("p")).to_arrow_reader(100_000))
-        ours, theirs = [], []
-        server.export(ROWS.format("payments"), form), export()
-        for _ in range(rounds):
-            before, began = server.cpu_with_children(), time.perf_counter()
-            first, count = server.export(ROWS.format("payments"), form)
-            wall = time.perf_counter() - began
-            # What a child took is known once it is gone.
-            time.sleep(0.1)
-            ours.append({"wall_s": wall, "cpu_s": server.cpu_with_children() - before, "bytes": count, "first_ms": first * 1e3})
+
+        def by_duckdb() -> dict:
             before, began = time.process_time(), time.perf_counter()
             count = export()
-            theirs.append({"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - before, "bytes": count, "first_ms": float("nan")})
-        show(f"rows, {form},", ours, theirs)
+            wall, cpu = time.perf_counter() - began, time.process_time() - before
+            return {"wall_s": wall, "cpu_s": cpu, "MiB": count / 2**20, "MiB_per_s": count / 2**20 / wall, "first_ms": float("nan")}
+
+        sides = [lambda: by_http(server, server.cpu_with_children, form), by_duckdb]
+        if roapi is not None and form in Roapi.FORMS:
+            sides.append(lambda: by_http(roapi, roapi.cpu, form))
+        for side in sides:
+            side()
+        took = [[] for _ in sides]
+        for _ in range(rounds):
+            for side, runs in zip(sides, took):
+                runs.append(side())
+        if roapi is not None and form not in Roapi.FORMS:
+            took.append([])
+        show(f"rows, {form},", *took)
     pathlib.Path(target).unlink(missing_ok=True)
+    peaks = f"peak MiB: the server {server.peak_mib()}, its process for rows as JSON {peak_of_child(server)}"
+    print(peaks + (f", ROAPI {peak_mib(roapi.process.pid)}" if roapi is not None else ""), flush=True)
+
+
+def peak_of_child(server: Server) -> int:
+    """Of the process that answers SQL, which is looked at while it runs."""
+    asked = threading.Thread(target=server.export, args=(ROWS.format("payments"), "json"))
+    asked.start()
+    most = 0
+    while asked.is_alive():
+        for child in subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True).stdout.split():
+            try:
+                most = max(most, peak_mib(child))
+            except (OSError, IndexError):
+                # It has ended meanwhile.
+                pass
+        time.sleep(0.05)
+    return most
+
+
+MONTH = "SELECT site, sum(amount) FROM payments WHERE month = '2024-05' AND project_id = 'p01' GROUP BY site"
+
+
+def clients(server: Server, roapi: Roapi, rounds: int) -> None:
+    ours = (server.address, "/v1/sql", json.dumps({"sql": MONTH}), {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"})
+    theirs = (roapi.address, "/api/sql", MONTH, {})
+
+    def ask_by(count: int, side: tuple) -> dict:
+        address, path, body, headers = side
+        times, until = [], time.perf_counter() + 5
+
+        def ask() -> None:
+            connection = http.client.HTTPConnection(address.removeprefix("http://"))
+            while (began := time.perf_counter()) < until:
+                connection.request("POST", path, body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    raise RuntimeError(f"a question was answered {answer.status}")
+                times.append(time.perf_counter() - began)
+
+        asking = [threading.Thread(target=ask) for _ in range(count)]
+        began = time.perf_counter()
+        for one in asking:
+            one.start()
+        for one in asking:
+            one.join()
+        wall = time.perf_counter() - began
+        times.sort()
+        return {"answers_per_s": len(times) / wall, "p50_ms": times[len(times) // 2] * 1e3, "p99_ms": times[-1 - len(times) // 100] * 1e3}
+
+    for count in (1, 8, 32):
+        took = ([], [])
+        for _ in range(rounds):
+            for side, runs in zip((ours, theirs), took):
+                runs.append(ask_by(count, side))
+        show(f"{count} clients,", *took)
 
 
 def small_uploads(server: Server, files: list[str], rounds: int, scratch: pathlib.Path) -> None:
@@ -280,24 +415,37 @@ def main() -> None:
     arguments.add_argument("--work", default="target/bench-data/beside")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--at-once", type=int, default=2, help="uploads at once")
-    arguments.add_argument("--part", choices=["ingest", "metrics", "rows", "both"], default="both",
-                           help="metrics, or rows of SQL, alone goes on with the lake of an earlier run")
+    arguments.add_argument("--part", choices=["ingest", "metrics", "rows", "clients", "both"], default="both",
+                           help="metrics, rows of SQL or clients, alone goes on with the lake of an earlier run")
+    arguments.add_argument("--roapi", help="the program of ROAPI, which SQL is asked of as well")
     given = arguments.parse_args()
+    if given.part == "clients" and not given.roapi:
+        arguments.error("--part clients asks beside ROAPI: --roapi PATH")
     work = pathlib.Path(given.work).absolute()
     files = sorted(map(os.path.abspath, glob.glob(f"{given.set}/project=*/*.csv")))
     server = Server(given.binary, work / "wattlake")
     atexit.register(server.stop)
-    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n\n| | Wattlake | DuckDB | ratio |\n|---|---|---|---|")
+    others = {"rows": ["DuckDB", "ROAPI"] if given.roapi else ["DuckDB"], "clients": ["ROAPI"]}.get(given.part, ["DuckDB"])
+    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n\n| | Wattlake | "
+          + " | ".join(f"{other} | ratio" for other in others) + " |\n|---|---|" + "---|---|" * len(others))
     if given.part in ("ingest", "both"):
         ours, theirs = [], []
         for _ in range(given.rounds):
             theirs.append(duckdb_ingest(files, work / "duckdb"))
             ours.append(wattlake_ingest(server, files, given.at_once))
         show(f"ingest, {given.at_once} at once,", ours, theirs)
-    if given.part == "rows":
+    if given.part in ("rows", "clients"):
         server.key = json.loads(server.run("keys", "create", "--role", "admin", "--name", "bench", "--json"))["key"]
+        lake = sorted(glob.glob(f"{server.folder}/lake/payments/project_id=*/month=*/*.parquet"))
         server.start()
-        exports(server, given.rounds)
+        roapi = Roapi(given.roapi, work / "roapi") if given.roapi else None
+        if roapi is not None:
+            atexit.register(roapi.stop)
+            roapi.start(lake)
+        if given.part == "rows":
+            exports(server, roapi, lake, given.rounds)
+        else:
+            clients(server, roapi, given.rounds)
         server.stop()
     if given.part in ("metrics", "both"):
         starts = []
