@@ -130,7 +130,7 @@ def verify(server: Programme, rounds: int) -> None:
     server.start()
     con = lake_of(server)
     submit_all(server, con)
-    count = con.sql("SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM p)").fetchone()
+    count = con.sql("SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM p)").fetchall()[0]
     print(f"{count[0]} connections, {count[1]} payments", flush=True)
     run, _ = run_once(server)
     con.execute(VERDICTS)

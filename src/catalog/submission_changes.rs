@@ -1,6 +1,6 @@
 //! What becomes of submissions: paid for, open again, or no longer; and the history of that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use sqlx::{Sqlite, Transaction};
@@ -11,8 +11,9 @@ use crate::{
     programmes::{ConnectionName, Outcome, duplicates},
 };
 
-/// Rows of one statement.
-const ROWS_PER_STATEMENT: usize = 5_000;
+/// Rows of one statement. Its JSON comes first in every join, as `CROSS JOIN` makes sure: the other way round, each submission of the
+/// programme would be looked for in it.
+pub(super) const ROWS_PER_STATEMENT: usize = 5_000;
 /// Names that an error tells at most.
 const NAMED: u32 = 10;
 
@@ -53,9 +54,8 @@ impl Catalog {
         refuse_same(&mut tx, programme, names).await?;
         let at = now().timestamp_micros();
         let paid = sqlx::query(
-            "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id FROM json_each(?2))
-             UPDATE submissions SET state = 'paid', state_at = ?3, state_by = ?4 FROM given
-             WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
+            "UPDATE submissions SET state = 'paid', state_at = ?3, state_by = ?4
+             WHERE programme = ?1 AND (project, external_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))",
         )
         .bind(programme.as_str())
         .bind(&given)
@@ -75,30 +75,37 @@ impl Catalog {
         let failed = || sql("note what is open again");
         let at = now().timestamp_micros();
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        for changes in changes.chunks(ROWS_PER_STATEMENT) {
-            let row = |change: &Reopening| {
-                let Reopening { name, run, would_be } = change;
-                json!([name.project, name.external_id, would_be.map(Outcome::as_str), run])
-            };
+        let mut by_outcome: BTreeMap<Option<Outcome>, Vec<&Reopening>> = BTreeMap::new();
+        for change in changes {
+            by_outcome.entry(change.would_be).or_default().push(change);
+        }
+        let row = |change: &&Reopening| {
+            json!([change.name.project, change.name.external_id, change.would_be.map(Outcome::as_str), change.run])
+        };
+        let mut chunks = Vec::new();
+        for (would_be, all) in by_outcome {
+            let rows = all.chunks(ROWS_PER_STATEMENT).map(|some| some.iter().map(row).collect::<Value>().to_string());
+            chunks.extend(rows.map(|rows| (would_be, rows)));
+        }
+        for (would_be, rows) in chunks {
             // A verification that ended meanwhile knows better.
             let given: String = sqlx::query_scalar(
                 "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
-                 JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+                 CROSS JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
                  WHERE run = given.value ->> 3",
             )
             .bind(programme.as_str())
-            .bind(changes.iter().map(row).collect::<Value>().to_string())
+            .bind(rows)
             .fetch_one(&mut *tx)
             .await
             .map_err(failed())?;
             sqlx::query(
-                "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome
-                                FROM json_each(?2))
-                 UPDATE submissions SET would_be = given.outcome, reopened_at = iif(given.outcome IS NULL, NULL, ?3) FROM given
-                 WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
+                "UPDATE submissions SET would_be = ?3, reopened_at = iif(?3 IS NULL, NULL, ?4)
+                 WHERE programme = ?1 AND (project, external_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))",
             )
             .bind(programme.as_str())
             .bind(&given)
+            .bind(would_be.map(Outcome::as_str))
             .bind(at)
             .execute(&mut *tx)
             .await
@@ -110,30 +117,31 @@ impl Catalog {
 }
 
 /// What is settled of some submissions, and by whom.
+#[derive(Clone, Copy)]
 pub(super) struct Settled<'a> {
-    /// `verified` or `failed`.
-    pub(super) state: &'a str,
+    pub(super) outcome: Outcome,
     pub(super) at: i64,
     pub(super) by: &'a str,
 }
 
-/// Settles the given submissions, but for those that a run which began later has settled before, and those of projects that have left, or
+/// Settles the named submissions, but for those that a run which began later has settled before, and those of projects that have left, or
 /// have consented to other terms since. What was opened again while the run was under way stays open: it may not have seen why.
 pub(super) async fn settle(
     tx: &mut Transaction<'_, Sqlite>,
     run: &VerificationRun,
-    Settled { state, at, by }: Settled<'_>,
-    given: &str,
+    Settled { outcome, at, by }: Settled<'_>,
+    names: &[&ConnectionName],
 ) -> Result<(), CatalogError> {
+    let state = if outcome == Outcome::Verified { "verified" } else { "failed" };
     let failed = || sql("settle submissions");
     let given: String = sqlx::query_scalar(
         "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
-         JOIN submissions AS s ON s.programme = ?1 AND s.project = given.value ->> 0 AND external_id = given.value ->> 1
-         JOIN enrolments AS e ON e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL AND e.version = ?4
+         CROSS JOIN submissions AS s ON s.programme = ?1 AND s.project = given.value ->> 0 AND external_id = given.value ->> 1
+         CROSS JOIN enrolments AS e ON e.programme = ?1 AND e.project = s.project AND withdrawn_at IS NULL AND e.version = ?4
          WHERE run IS NULL OR run <= ?3",
     )
     .bind(run.programme.as_str())
-    .bind(given)
+    .bind(given(names.iter().map(|name| (*name, Some(outcome)))))
     .bind(run.id.as_str())
     .bind(run.rule_version)
     .fetch_one(&mut **tx)
@@ -143,7 +151,7 @@ pub(super) async fn settle(
     for event in [state, "settled"] {
         let changed: String = sqlx::query_scalar(
             "SELECT json_group_array(json(given.value)) FROM json_each(?2) AS given
-             JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
+             CROSS JOIN submissions ON programme = ?1 AND project = given.value ->> 0 AND external_id = given.value ->> 1
              WHERE iif(?3 = 'settled', outcome IS given.value ->> 2 AND reopened_at <= ?4, outcome IS NOT given.value ->> 2)",
         )
         .bind(run.programme.as_str())
@@ -157,14 +165,12 @@ pub(super) async fn settle(
             .await?;
     }
     sqlx::query(
-        "WITH given AS (SELECT value ->> 0 AS project, value ->> 1 AS external_id, value ->> 2 AS outcome FROM json_each(?2))
-         UPDATE submissions SET outcome = given.outcome, run = ?3,
-             would_be = iif(reopened_at > ?7 AND would_be <> given.outcome, would_be, NULL),
-             reopened_at = iif(reopened_at > ?7 AND would_be <> given.outcome, reopened_at, NULL),
+        "UPDATE submissions SET outcome = ?8, run = ?3,
+             would_be = iif(reopened_at > ?7 AND would_be <> ?8, would_be, NULL),
+             reopened_at = iif(reopened_at > ?7 AND would_be <> ?8, reopened_at, NULL),
              state_at = iif(state IN (?4, 'paid'), state_at, ?5), state_by = iif(state IN (?4, 'paid'), state_by, ?6),
              state = iif(state = 'paid', state, ?4)
-         FROM given
-         WHERE programme = ?1 AND submissions.project = given.project AND submissions.external_id = given.external_id",
+         WHERE programme = ?1 AND (project, external_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))",
     )
     .bind(run.programme.as_str())
     .bind(&given)
@@ -173,6 +179,7 @@ pub(super) async fn settle(
     .bind(at)
     .bind(by)
     .bind(run.started_at.timestamp_micros())
+    .bind(outcome.as_str())
     .execute(&mut **tx)
     .await
     .map(drop)
@@ -195,7 +202,7 @@ async fn refuse_same(
 }
 
 /// Names, each with an outcome perhaps, for a statement.
-pub(super) fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<Outcome>)>) -> String {
+fn given<'a>(names: impl Iterator<Item = (&'a ConnectionName, Option<Outcome>)>) -> String {
     let row = |(name, outcome): (&ConnectionName, Option<Outcome>)| {
         json!([name.project, name.external_id, outcome.map(Outcome::as_str)])
     };
@@ -241,8 +248,6 @@ async fn add_events(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use chrono::Utc;
 
     use super::*;

@@ -6,16 +6,13 @@ use serde::Serialize;
 
 use super::{
     Catalog, CatalogError, Page, RunEnd, RunProject, RunsOf, VerificationRun, now, pass, read, sql,
-    submission_changes::{Settled, given, settle},
+    submission_changes::{ROWS_PER_STATEMENT, Settled, settle},
     verification_run::Row,
 };
 use crate::{
     ids::{OrganisationSlug, ProgrammeSlug, RunId, UploadId},
     programmes::{ConnectionName, Outcome},
 };
-
-/// Verdicts of one statement.
-const ROWS_PER_STATEMENT: usize = 5_000;
 
 impl Catalog {
     /// Notes a run that begins, with all that it goes by.
@@ -77,12 +74,10 @@ impl Catalog {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let at = now().timestamp_micros();
         let by = run.started_by.as_deref().unwrap_or_default();
-        for (state, verified) in [("verified", true), ("failed", false)] {
-            let of_state: Vec<_> =
-                verdicts.iter().filter(|(_, outcome)| (*outcome == Outcome::Verified) == verified).collect();
-            for some in of_state.chunks(ROWS_PER_STATEMENT) {
-                let given = given(some.iter().map(|(name, outcome)| (name, Some(*outcome))));
-                settle(&mut tx, run, Settled { state, at, by }, &given).await?;
+        for outcome in Outcome::ALL {
+            let names = verdicts.iter().filter(|(_, found)| *found == outcome).map(|(name, _)| name);
+            for some in names.collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
+                settle(&mut tx, run, Settled { outcome, at, by }, some).await?;
             }
         }
         sqlx::query(

@@ -17,6 +17,10 @@ use super::{
     warm::warm_up,
 };
 
+/// How much the process stands back where processors are short (0 to 19): behind the server, which answers metrics itself. With one
+/// that wants all of a processor, it has a quarter of it.
+const NICENESS: i32 = 5;
+
 /// Threads that read files.
 const READERS: usize = 16;
 
@@ -44,6 +48,8 @@ fn say(error: &io::Error) {
 
 fn serve() -> Result<(), (u8, io::Error)> {
     let not_understood = |error| (NOT_UNDERSTOOD, error);
+    // Where the system does not let it, it is only less polite.
+    let _ = rustix::process::nice(NICENESS);
     warm_up();
     let Some(question) = Question::read(&mut io::stdin().lock()).map_err(not_understood)? else { return Ok(()) };
     // Without the buffer of lines that standard output has.

@@ -487,6 +487,12 @@ async fn a_process_is_shut_in_and_knows_nothing_but_its_question() {
     drop(answer);
 }
 
+/// The nineteenth field of what the system says of a process, of which the second may have spaces.
+fn niceness(process: u32) -> i32 {
+    let said = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    said.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
 #[tokio::test]
 async fn a_process_that_was_started_ahead_is_one_thread_until_it_is_shut_in_and_another_takes_its_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -501,6 +507,7 @@ async fn a_process_that_was_started_ahead_is_one_thread_until_it_is_shut_in_and_
         assert!(comes_true(10, waits).await);
         let worker = workers_of(&server)[0];
         assert_eq!(fs::read_dir(format!("/proc/{worker}/task")).unwrap().count(), 1);
+        assert_eq!(niceness(worker), (niceness(server.id()) + 5).min(19), "it stands back behind the server");
         // It says itself that it is not shut in where it has a second thread by then, and does not answer.
         assert_eq!(rows(&admin, "SELECT count(*) FROM payments").await, json!([[100]]));
         waited.push(worker);
